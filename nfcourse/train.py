@@ -233,6 +233,7 @@ def fit(
     saved = _Checkpoint(checkpoint, settings, objective, optimizer, data, held_out)
     history, best = saved.read() if saved.exists() else (History(), None)
     step, begun = len(history.steps), time.perf_counter() - history.seconds
+    _same_everywhere(step, checkpoint, device)
     if step > total:
         raise ValueError(f"{checkpoint} has {step} steps behind it, more than the {total} asked for")
 
@@ -683,9 +684,20 @@ def _mean_over_processes(values: Tensor) -> Tensor:
     return values
 
 
-def _agree(module: nn.Module) -> None:
-    """Running statistics are kept per process: in the end all take the first one's."""
+def _same_everywhere(step: int, path: str | os.PathLike | None, device: torch.device) -> None:
+    """Processes that start from different steps would wait for each other for ever."""
     if _processes()[1] > 1:
+        ends = torch.tensor([step, -step], device=device)
+        dist.all_reduce(ends, dist.ReduceOp.MAX)
+        last, first = ends[0].item(), -ends[1].item()
+        if first != last:
+            raise ValueError(f"{path} is at step {first} for one process, {last} for another: use a path that all can read")
+
+
+def _agree(module: nn.Module) -> None:
+    """All processes end together, with the first one's running statistics, and when its last checkpoint is written."""
+    if _processes()[1] > 1:
+        dist.barrier()
         for buffer in module.buffers():
             if buffer.is_floating_point():
                 dist.broadcast(buffer, 0)

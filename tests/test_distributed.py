@@ -4,8 +4,10 @@ Run as a script, by torchrun, this file is those processes.
 """
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -72,6 +74,7 @@ def test_two_processes_train_as_one(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     first, second = (load_file(tmp_path / f"{rank}") for rank in (0, 1))
     assert first.pop("writes") == 4 and second.pop("writes") == 0  # the first process alone writes checkpoints
+    assert first.pop("refused") and second.pop("refused")  # a checkpoint that only one process can read
     (tmp_path / "run").unlink()
     alone = runs(tmp_path)
     assert first.keys() == second.keys() == alone.keys()
@@ -93,13 +96,20 @@ def test_without_torchrun_there_is_one_process(monkeypatch):
 
 
 def worker(folder):
+    signal.alarm(100)  # processes that wait for each other end all the same
     writes = []
     write = train._write
-    train._write = lambda *arguments: (writes.append(1), write(*arguments))
+    # slow, so that a process which does not wait for the end of a write would read the checkpoint before
+    train._write = lambda *arguments: (writes.append(1), time.sleep(0.2), write(*arguments))
     with train.distributed() as device:
         assert device.type == "cpu" and torch.distributed.get_world_size() == 2
-        found = runs(folder)
-        save_file(found | {"writes": torch.tensor(len(writes))}, folder / str(torch.distributed.get_rank()))
+        rank = torch.distributed.get_rank()
+        found = runs(folder) | {"writes": torch.tensor(len(writes)), "refused": torch.tensor(False)}
+        try:
+            run(folder, "", steps=9, batch_size=5, checkpoint=folder / ("run" if rank == 0 else "elsewhere"))
+        except ValueError as error:
+            found["refused"] = torch.tensor("at step 0 for one process, 9 for another" in str(error))
+        save_file(found, folder / str(rank))
 
 
 if __name__ == "__main__":
