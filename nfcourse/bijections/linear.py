@@ -1,0 +1,124 @@
+"""Linear maps whose determinant is read off, not computed."""
+
+import torch
+from torch import Tensor, nn
+
+from .base import Bijection, check_event
+
+__all__ = ["PLU", "Permutation"]
+
+
+class PLU(Bijection):
+    r"""An invertible matrix in the factors of Gaussian elimination, and a shift.
+
+    .. math::
+        x = P\,L\,\bigl(U + \operatorname{diag}(s)\bigr)\,z + b, \qquad
+        \log\lvert\det J_f(z)\rvert = \sum_i \log\lvert s_i\rvert ,
+
+    with a fixed permutation matrix :math:`P`, :math:`L` unit lower triangular and :math:`U` strictly upper
+    triangular. The sign of :math:`\det P` falls out under the absolute value. The signs of :math:`s` are fixed at
+    the start and :math:`\log\lvert s\rvert` is learned, so that no gradient step makes the matrix singular.
+
+    Args:
+        dim: Dimension :math:`D \ge 1`.
+        matrix: Invertible :math:`D \times D` matrix to start from; ``None`` draws a random rotation.
+
+    Shapes:
+        ``z``, ``x``: ``(*batch, D)``.
+
+    Raises:
+        ValueError: If ``matrix`` is not an invertible square matrix of that size, or an input has another
+            last dimension or is not floating point.
+
+    Source: Kingma and Dhariwal (2018), section 3.2, equations 10-11; the thesis, section 3.4.1.
+    """
+
+    def __init__(self, dim: int, matrix: Tensor | None = None):
+        super().__init__()
+        if dim < 1:
+            raise ValueError(f"PLU expects a dimension >= 1, got {dim}.")
+        if matrix is None:
+            matrix = torch.linalg.qr(torch.randn(dim, dim)).Q
+        matrix = torch.as_tensor(matrix)
+        if matrix.shape != (dim, dim) or not matrix.dtype.is_floating_point:
+            raise ValueError(
+                f"PLU expects a floating-point {dim} x {dim} matrix, got {matrix.dtype} of shape {tuple(matrix.shape)}."
+            )
+        if not bool(torch.isfinite(matrix).all()) or int(torch.linalg.matrix_rank(matrix)) < dim:
+            raise ValueError("PLU expects an invertible matrix of finite numbers, got a singular or non-finite one.")
+        p, lower, upper = torch.linalg.lu(matrix)
+        s = upper.diagonal()
+        self.dim = dim
+        self.register_buffer("permutation", p.argmax(dim=1))  # row i of P x is x[permutation[i]]
+        self.register_buffer("inverse_permutation", self.permutation.argsort())
+        self.register_buffer("sign", s.sign())
+        self.lower = nn.Parameter(lower.tril(-1))
+        self.upper = nn.Parameter(upper.triu(1))
+        self.log_abs_s = nn.Parameter(s.abs().log())
+        self.bias = nn.Parameter(torch.zeros(dim, dtype=matrix.dtype))
+
+    def _factors(self) -> tuple[Tensor, Tensor]:
+        identity = torch.eye(self.dim, dtype=self.lower.dtype, device=self.lower.device)
+        return self.lower.tril(-1) + identity, self.upper.triu(1) + torch.diag(self.sign * self.log_abs_s.exp())
+
+    @property
+    def matrix(self) -> Tensor:
+        r"""The matrix :math:`P L (U + \operatorname{diag} s)`, of shape ``(D, D)``."""
+        lower, upper = self._factors()
+        return (lower @ upper)[self.permutation]
+
+    def forward(self, z, context=None):
+        r"""Return :math:`PL(U + \operatorname{diag} s)z + b` and :math:`\sum_i\log\lvert s_i\rvert`."""
+        check_event(z, (self.dim,), "PLU")
+        lower, upper = self._factors()
+        x = (z @ upper.mT @ lower.mT)[..., self.permutation] + self.bias
+        return x, self.log_abs_s.sum().expand(z.shape[:-1])
+
+    def inverse(self, x, context=None):
+        r"""Solve two triangular systems; return the solution and :math:`-\sum_i\log\lvert s_i\rvert`."""
+        check_event(x, (self.dim,), "PLU")
+        lower, upper = self._factors()
+        z = (x - self.bias)[..., self.inverse_permutation].reshape(-1, self.dim)
+        # points are rows, so the systems read Z (U + diag s)^T L^T = X; `left=False` solves Y A = B for Y
+        z = torch.linalg.solve_triangular(lower.mT, z, upper=True, left=False, unitriangular=True)
+        z = torch.linalg.solve_triangular(upper.mT, z, upper=False, left=False)
+        return z.reshape(x.shape), -self.log_abs_s.sum().expand(x.shape[:-1])
+
+
+class Permutation(Bijection):
+    r"""A fixed reordering of the coordinates.
+
+    .. math::
+        x_i = z_{\pi(i)}, \qquad \log\lvert\det J_f(z)\rvert = 0 .
+
+    The order is a buffer: it is saved and loaded with the weights.
+
+    Args:
+        order: The indices :math:`\pi(0), \dots, \pi(D-1)`, or an integer :math:`D` for a random order.
+
+    Shapes:
+        ``z``, ``x``: ``(*batch, D)``.
+
+    Raises:
+        ValueError: If ``order`` is not a permutation, or an input has another last dimension.
+    """
+
+    def __init__(self, order: int | list[int] | Tensor):
+        super().__init__()
+        order = torch.randperm(order) if isinstance(order, int) and order > 0 else torch.as_tensor(order)
+        if order.dim() != 1 or order.numel() == 0 or order.dtype.is_floating_point or (
+            order.sort().values.tolist() != list(range(order.numel()))
+        ):
+            raise ValueError(f"Permutation expects each of 0..D-1 once, got {order.tolist()}.")
+        self.register_buffer("order", order.long())
+        self.register_buffer("inverse_order", self.order.argsort())
+
+    def forward(self, z, context=None):
+        """Return the reordered coordinates and zeros."""
+        check_event(z, tuple(self.order.shape), "Permutation")
+        return z[..., self.order], z.new_zeros(z.shape[:-1])
+
+    def inverse(self, x, context=None):
+        """Undo the order; the log-determinant is zero again."""
+        check_event(x, tuple(self.order.shape), "Permutation")
+        return x[..., self.inverse_order], x.new_zeros(x.shape[:-1])

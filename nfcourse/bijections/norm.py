@@ -1,0 +1,107 @@
+"""Normalising layers: from running statistics, and from the first batch."""
+
+import torch
+
+from .base import Bijection, check_event, event_shape
+from .elementwise import Affine
+
+__all__ = ["ActNorm", "BatchNorm"]
+
+
+class BatchNorm(Bijection):
+    r"""Normalise the data towards the base; statistics come from data, not from gradients.
+
+    For **fixed** statistics :math:`\tilde\mu, \tilde\sigma^2` the inverse (data to base) and its log-determinant are
+
+    .. math::
+        z_i = \frac{x_i - \tilde\mu_i}{\sqrt{\tilde\sigma_i^2 + \epsilon}}, \qquad
+        \log\lvert\det J_{f^{-1}}(x)\rvert = -\tfrac12 \sum_i \log(\tilde\sigma_i^2 + \epsilon) .
+
+    In eval mode the running statistics are used: a bijection. In train mode ``inverse`` uses those of the batch and
+    moves the running ones towards them; the points of a batch then depend on each other, the map of the whole
+    batch is singular, and the value returned as ``log_det`` is the formula above, not the determinant of that map.
+    ``forward`` always uses the running statistics.
+
+    Args:
+        shape: Event shape, an integer or a tuple; statistics are taken over all batch dimensions.
+        eps: :math:`\epsilon > 0` added to the variance.
+        momentum: Weight of the new batch in the running statistics, in (0, 1].
+
+    Shapes:
+        ``z``, ``x``: ``(*batch, *shape)``.
+
+    Raises:
+        ValueError: If a batch in train mode has fewer than two points, if ``eps`` or ``momentum`` is out of range, or
+            if an input has another shape or is not floating point.
+
+    Source: Dinh et al. (2017), appendix E; the thesis, equations 3.18-3.19.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, momentum: float = 0.1):
+        super().__init__()
+        self.shape = event_shape(shape, "BatchNorm")
+        self.event_dim = len(self.shape)
+        if not eps > 0 or not 0 < momentum <= 1:
+            raise ValueError(f"BatchNorm expects eps > 0 and 0 < momentum <= 1, got eps={eps}, momentum={momentum}.")
+        self.eps, self.momentum = eps, momentum
+        self.register_buffer("mean", torch.zeros(self.shape))
+        self.register_buffer("var", torch.ones(self.shape))
+
+    def forward(self, z, context=None):
+        r"""Return :math:`z\sqrt{\tilde\sigma^2 + \epsilon} + \tilde\mu`, with the running statistics."""
+        check_event(z, self.shape, "BatchNorm")
+        std = (self.var + self.eps).sqrt()
+        return z * std + self.mean, std.log().sum().expand(z.shape[: -self.event_dim])
+
+    def inverse(self, x, context=None):
+        r"""Return :math:`(x - \tilde\mu)/\sqrt{\tilde\sigma^2 + \epsilon}`; batch statistics in train mode."""
+        check_event(x, self.shape, "BatchNorm")
+        mean, var = self._update(x) if self.training else (self.mean, self.var)
+        std = (var + self.eps).sqrt()
+        return (x - mean) / std, -std.log().sum().expand(x.shape[: -self.event_dim])
+
+    def _update(self, x):
+        batch = x.reshape(-1, *self.shape)
+        if len(batch) < 2:
+            raise ValueError(f"BatchNorm in train mode expects at least two points, got {len(batch)}.")
+        mean, var = batch.mean(0), batch.var(0, unbiased=False)
+        with torch.no_grad():
+            self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
+            self.var.lerp_(var.to(self.var.dtype), self.momentum)
+        return mean, var
+
+
+class ActNorm(Affine):
+    r"""Location and scale that start from the first batch, then learn.
+
+    :meth:`initialize` sets :math:`\mu` and :math:`e^{s}` to the mean and standard deviation of a batch of data, so
+    that its pre-image has mean 0 and variance 1 per coordinate. Afterwards the layer is :class:`Affine`. Whether it
+    has been initialised is a buffer: weights that are loaded are not initialised again.
+
+    Args:
+        shape: Event shape, an integer or a tuple.
+        eps: Smallest standard deviation: constant coordinates keep a finite scale.
+
+    Raises:
+        ValueError: As :class:`Affine`; also if :meth:`initialize` gets fewer than two points.
+
+    Source: Kingma and Dhariwal (2018), section 3.1.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-3):
+        super().__init__(shape)
+        self.eps = eps
+        self.register_buffer("initialized", torch.tensor(False))
+
+    @torch.no_grad()
+    def initialize(self, x, context=None):
+        """Set location and scale from the batch ``x``, once; return its pre-image."""
+        check_event(x, self.shape, "ActNorm")
+        if not bool(self.initialized):
+            batch = x.reshape(-1, *self.shape)
+            if len(batch) < 2:
+                raise ValueError(f"ActNorm.initialize expects at least two points, got {len(batch)}.")
+            self.loc.copy_(batch.mean(0))
+            self.log_scale.copy_(batch.std(0, unbiased=False).clamp_min(self.eps).log())
+            self.initialized.fill_(True)
+        return self.inverse(x, context)[0]

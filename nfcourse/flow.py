@@ -1,0 +1,273 @@
+"""A flow is a base distribution and a bijection; every model returns its log-likelihood when called."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.distributions import Distribution, Independent, Normal, constraints
+
+from .bijections.base import Bijection, event_shape
+
+__all__ = [
+    "ConditionalNormal",
+    "Dequantized",
+    "DiagonalNormal",
+    "Flow",
+    "FlowDistribution",
+    "StandardNormal",
+    "bits_per_dim",
+]
+
+
+class DiagonalNormal(nn.Module):
+    r"""A base :math:`\mathcal N(\mu, \operatorname{diag} e^{2s})` with learned :math:`\mu` and :math:`s`.
+
+    Calling a base with a context returns a ``torch.distributions`` distribution; this one ignores the context.
+
+    Args:
+        shape: Event shape, an integer or a tuple.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...]):
+        super().__init__()
+        self.shape = event_shape(shape, type(self).__name__)
+        self.loc = nn.Parameter(torch.zeros(self.shape))
+        self.log_scale = nn.Parameter(torch.zeros(self.shape))
+
+    def forward(self, context: Tensor | None = None) -> Distribution:
+        """Return the distribution, of event shape ``shape``."""
+        normal = Normal(self.loc, self.log_scale.exp(), validate_args=False)
+        return Independent(normal, len(self.shape), validate_args=False)
+
+
+class StandardNormal(nn.Module):
+    r"""The base :math:`\mathcal N(0, I)`: no parameters, only buffers that carry device and dtype.
+
+    Args:
+        shape: Event shape, an integer or a tuple.
+    """
+
+    def __init__(self, shape: int | tuple[int, ...]):
+        super().__init__()
+        self.shape = event_shape(shape, "StandardNormal")
+        self.register_buffer("loc", torch.zeros(self.shape))
+        self.register_buffer("scale", torch.ones(self.shape))
+
+    def forward(self, context: Tensor | None = None) -> Distribution:
+        """Return the distribution, of event shape ``shape``; the context is ignored."""
+        return Independent(Normal(self.loc, self.scale, validate_args=False), len(self.shape), validate_args=False)
+
+
+class ConditionalNormal(nn.Module):
+    r"""A base :math:`\mathcal N(\mu(c), \operatorname{diag} e^{2 s(c)})` whose parameters a network reads off the context.
+
+    Args:
+        net: Maps ``(*batch, context)`` to ``(*batch, 2 D)``: first :math:`\mu`, then :math:`s`.
+
+    Raises:
+        ValueError: If it is called without a context.
+    """
+
+    def __init__(self, net: nn.Module):
+        super().__init__()
+        self.net = net
+
+    def forward(self, context: Tensor | None = None) -> Distribution:
+        """Return the distribution, of batch shape ``batch`` and event shape ``(D,)``."""
+        if context is None:
+            raise ValueError("ConditionalNormal expects a context, got none.")
+        loc, log_scale = self.net(context).chunk(2, -1)
+        return Independent(Normal(loc, log_scale.exp(), validate_args=False), 1, validate_args=False)
+
+
+class Flow(nn.Module):
+    r"""The law of :math:`x = f(z)` for :math:`z` from the base: the push-forward :math:`f_\# P_Z`.
+
+    .. math::
+        \log p_X(x) = \log p_Z\bigl(f^{-1}(x)\bigr) + \log\bigl\lvert\det J_{f^{-1}}(x)\bigr\rvert .
+
+    Calling the flow is :meth:`log_prob`, in nats with respect to Lebesgue measure.
+
+    Args:
+        base: Module whose call with a context returns a distribution.
+        bijection: The map from base to data.
+
+    Shapes:
+        ``x``: ``(*batch, *event)``; ``context``: ``(*batch, *context)`` or ``None``.
+
+    Raises:
+        ValueError: If ``bijection`` is not a :class:`~nfcourse.bijections.base.Bijection`, or a shape does not fit.
+        NotImplementedError: From :meth:`log_prob`, if the bijection has no closed-form inverse.
+
+    Source: Rezende and Mohamed (2015), equations 5-7; Papamakarios et al. (2021), equation 1.
+    """
+
+    def __init__(self, base: nn.Module, bijection: Bijection):
+        super().__init__()
+        if not isinstance(bijection, Bijection):
+            raise ValueError(f"Flow expects a Bijection, got {type(bijection).__name__}.")
+        self.base, self.bijection = base, bijection
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        r"""Return :math:`\log p_X(x \mid c)`, of shape ``(*batch)``."""
+        z, log_det = self.bijection.inverse(x, context)
+        return self.base(context).log_prob(z) + log_det
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        r"""Return :math:`\log p_X(x \mid c)`, of shape ``(*batch)``; the same as calling the flow."""
+        return self(x, context)
+
+    def _base_sample(self, shape: tuple[int, ...], context: Tensor | None):
+        """Draw from the base; return the draw, its distribution and the context, expanded to the draw's batch."""
+        base = self.base(context)
+        if context is not None:
+            batch = context.shape[: context.dim() - self.bijection.context_dim]
+            if base.batch_shape != batch:
+                base = base.expand(batch)
+            context = context.expand(*shape, *context.shape)
+        return base.rsample(torch.Size(shape)) if base.has_rsample else base.sample(torch.Size(shape)), base, context
+
+    def sample(self, shape: tuple[int, ...] = (), context: Tensor | None = None) -> Tensor:
+        """Return draws of shape ``(*shape, *context_batch, *event)``, with gradients where the base allows them."""
+        z, _, context = self._base_sample(tuple(shape), context)
+        return self.bijection(z, context)[0]
+
+    def sample_and_log_prob(self, shape: tuple[int, ...] = (), context: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        r"""Return draws and their log-densities in one pass, without any inverse.
+
+        .. math::
+            x = f(z), \qquad \log p_X(x) = \log p_Z(z) - \log\lvert\det J_f(z)\rvert .
+        """
+        z, base, context = self._base_sample(tuple(shape), context)
+        x, log_det = self.bijection(z, context)
+        return x, base.log_prob(z) - log_det
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Let the layers that start from data do so; called once, before training."""
+        self.bijection.initialize(x, context)
+
+    def distribution(self, context: Tensor | None = None) -> "FlowDistribution":
+        """Return the flow, given the context, as a ``torch.distributions`` distribution."""
+        return FlowDistribution(self, context)
+
+
+class FlowDistribution(Distribution):
+    """A flow with its context filled in, as a ``torch.distributions.Distribution``.
+
+    Args:
+        flow: The flow.
+        context: The context, whose batch shape becomes the distribution's batch shape.
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, flow: Flow, context: Tensor | None = None):
+        base = flow.base(context)
+        batch = base.batch_shape if context is None else context.shape[: context.dim() - flow.bijection.context_dim]
+        self.flow, self.context = flow, context
+        self.has_rsample = base.has_rsample
+        super().__init__(torch.Size(batch), base.event_shape, validate_args=False)
+
+    @property
+    def support(self):
+        """The codomain of the bijection, over one event."""
+        return constraints.independent(self.flow.bijection.codomain, len(self.event_shape))
+
+    def rsample(self, sample_shape=torch.Size()):
+        """Draw with gradients; shape ``(*sample_shape, *batch_shape, *event_shape)``."""
+        if not self.has_rsample:
+            raise NotImplementedError("The base of this flow has no rsample; use `sample`.")
+        return self.flow.sample(tuple(sample_shape), self.context)
+
+    def sample(self, sample_shape=torch.Size()):
+        """Draw without gradients; shape ``(*sample_shape, *batch_shape, *event_shape)``."""
+        with torch.no_grad():
+            return self.flow.sample(tuple(sample_shape), self.context)
+
+    def log_prob(self, value):
+        """Log-density of ``value``, in nats."""
+        context = self.context
+        if context is not None:
+            batch = value.shape[: value.dim() - len(self.event_shape)]
+            context = context.expand(*batch, *context.shape[len(self.batch_shape) :])
+        return self.flow(value, context)
+
+
+class Dequantized(nn.Module):
+    r"""A model of integers: a density on :math:`[0, 1)^D` seen through uniform noise.
+
+    For :math:`x \in \{0, \dots, K-1\}^D`, :math:`u \sim \mathrm U[0,1)^D` and a model :math:`p` of :math:`y = (x+u)/K`,
+
+    .. math::
+        \log P(x) = \log \int_{[0,1)^D} p\Bigl(\frac{x+u}{K}\Bigr) K^{-D}\, \mathrm d u
+        \;\ge\; \mathbb E_u \log p\Bigl(\frac{x+u}{K}\Bigr) - D \log K .
+
+    A call draws one :math:`u` per point and returns what stands in the last expectation: an unbiased estimate of a
+    **lower bound** on :math:`\log P(x)`, in nats with respect to counting measure.
+
+    Args:
+        model: Model of points in :math:`[0,1)^D`, called as ``model(y, context)``.
+        levels: The number :math:`K \ge 2` of integer levels.
+        event_dim: Number of trailing dimensions that form one point.
+
+    Shapes:
+        ``x``: ``(*batch, *event)``, of any integer dtype or of floats that hold integers.
+
+    Raises:
+        ValueError: If ``levels < 2``, or ``x`` is boolean or complex. (Values outside 0..K-1 are not looked for here;
+            :func:`nfcourse.check.validate` finds them where data enters.)
+
+    Source: Theis et al. (2016), section 3.1; Uria et al. (2013), section 3.
+    """
+
+    def __init__(self, model: nn.Module, levels: int, event_dim: int = 1):
+        super().__init__()
+        if levels < 2:
+            raise ValueError(f"Dequantized expects at least 2 levels, got {levels}.")
+        self.model, self.levels, self.event_dim = model, levels, event_dim
+
+    def dequantize(self, x: Tensor) -> Tensor:
+        """Return one draw of :math:`(x + u)/K`, in the dtype of ``x`` if that is floating, else the default."""
+        if x.dtype == torch.bool or x.dtype.is_complex:
+            raise ValueError(f"Dequantized expects integers or floats that hold integers, got {x.dtype}.")
+        x = x if x.dtype.is_floating_point else x.to(torch.get_default_dtype())
+        y = (x + torch.rand_like(x)) / self.levels
+        # K - 1 + u rounds up to K when u is within rounding of 1
+        return y.clamp(max=1 - torch.finfo(y.dtype).eps / 2)
+
+    def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        r"""Return a draw of the bound on :math:`\log P(x)`, of shape ``(*batch)``."""
+        dims = math.prod(x.shape[x.dim() - self.event_dim :])
+        return self.model(self.dequantize(x), context) - dims * math.log(self.levels)
+
+    def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+        r"""Return a draw of the bound on :math:`\log P(x)`; the same as calling the model."""
+        return self(x, context)
+
+    def sample(self, shape: tuple[int, ...] = (), context: Tensor | None = None) -> Tensor:
+        r"""Return integers :math:`\lfloor K y \rfloor`, kept inside 0..K-1, for draws :math:`y` of the model."""
+        y = self.model.sample(shape, context).detach()
+        return (y * self.levels).floor().clamp(0, self.levels - 1).long()
+
+    def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
+        """Dequantise the batch and pass it on to the model's own initialisation, if it has one."""
+        if hasattr(self.model, "initialize"):
+            self.model.initialize(self.dequantize(x), context)
+
+
+def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:
+    r"""Convert a log-likelihood in nats to bits per dimension, :math:`-\log_2 p(x) / D`.
+
+    The reference measure stays what it was: for integers modelled by :class:`Dequantized` it is counting measure, and
+    the number is comparable with a compressor's; for a density it changes with the units of the data.
+
+    Args:
+        log_prob: Log-likelihood per point, in nats.
+        dims: The number :math:`D` of dimensions of one point.
+
+    Raises:
+        ValueError: If ``dims < 1``.
+    """
+    if dims < 1:
+        raise ValueError(f"bits_per_dim expects dims >= 1, got {dims}.")
+    return -log_prob / (dims * math.log(2.0))
