@@ -1,8 +1,9 @@
-"""Training: one loop for every model of the course, and weights that survive the process.
+r"""Training: one loop for every model of the course, and weights that survive the process.
 
-`fit` minimises the mean negative log-likelihood -1/n Σᵢ log p(xᵢ | cᵢ), in nats, of any model whose
-`forward(x, context=None)` returns one log-likelihood (or lower bound) per sample. The file has three parts, top down:
-the loop (`fit`), the files (`save_weights`, `load_weights`, checkpoints), and several processes (`distributed`).
+``fit`` minimises the mean negative log-likelihood :math:`-\frac1n \sum_i \log p(x_i \mid c_i)`, in nats, of any model
+whose ``forward(x, context=None)`` returns one log-likelihood, or lower bound on it, per sample. The file has three
+parts: the loop (``fit``), the files (``save_weights``, ``load_weights``, checkpoints) and several processes
+(``distributed``).
 
 **No hidden state.** All randomness of a run is a function of (seed, step): the order of epoch e is drawn from a
 generator seeded by (seed, e), and the global generator, from which a dequantised model draws its noise, is seeded anew
@@ -37,13 +38,16 @@ __all__ = ["History", "NegativeLogLikelihood", "TrainingDiverged", "distributed"
 
 
 class NegativeLogLikelihood(nn.Module):
-    """The objective of maximum likelihood: the mean of -log p(xᵢ | cᵢ) over a batch, in nats.
+    r"""The objective of maximum likelihood, in nats.
 
-    Model and objective are one module because DistributedDataParallel, `torch.compile` and vmap see only what happens
-    inside the `forward` of the module that they wrap.
+    .. math::
+        L(\theta) = -\frac1b \sum_{i=1}^b \log p_\theta(x_i \mid c_i) .
+
+    Model and objective are one module because DistributedDataParallel, ``torch.compile`` and vmap see only what happens
+    inside the ``forward`` of the module that they wrap.
 
     Args:
-        model: a module whose `forward(x, context)` returns one log-likelihood, or lower bound on it, per sample.
+        model: A module whose ``forward(x, context)`` returns one log-likelihood, or lower bound on it, per sample.
     """
 
     def __init__(self, model: nn.Module):
@@ -53,7 +57,7 @@ class NegativeLogLikelihood(nn.Module):
     def forward(
         self, x: Shaped[Tensor, "batch *event"], context: Shaped[Tensor, "batch *condition"] | None = None
     ) -> Float[Tensor, ""]:
-        """The scalar loss -1/b Σᵢ log p(xᵢ | cᵢ) of a batch of b samples."""
+        """Return the mean loss of a batch, a scalar."""
         log_p = self.model(x, context)
         if log_p.shape != x.shape[:1]:  # a mean over anything else would still train, towards a wrong target
             raise ValueError(
@@ -69,13 +73,13 @@ class History:
 
     Attributes:
         steps: 1, 2, …: the steps taken.
-        loss: the loss of each step's batch, before the step's update.
-        validation_steps: the steps after which the validation set was scored.
-        validation: the mean loss on the validation set, one entry per `validation_steps`.
-        best: the lowest finite validation loss; None if there is none.
-        best_step: the step after which it was reached.
-        seconds: time spent training, over all resumed parts of the run.
-        stopped: why training ended, in words; empty while it runs.
+        loss: The loss of each step's batch, before the step's update.
+        validation_steps: The steps after which the validation set was scored.
+        validation: The mean loss on the validation set, one entry per ``validation_steps``.
+        best: The lowest finite validation loss; None if there is none.
+        best_step: The step after which it was reached.
+        seconds: Time spent training, over all resumed parts of the run.
+        stopped: Why training ended, in words; empty while it runs.
     """
 
     steps: list[int] = field(default_factory=list)
@@ -88,7 +92,7 @@ class History:
     stopped: str = ""
 
     def validated(self, step: int, loss: float) -> bool:
-        """Records a validation loss; True if it is the best so far. A loss that is not finite never is."""
+        """Record a validation loss; return whether it is the best so far. A loss that is not finite never is."""
         self.validation_steps.append(step)
         self.validation.append(loss)
         better = math.isfinite(loss) and (self.best is None or loss < self.best)
@@ -97,7 +101,7 @@ class History:
         return better
 
     def waited(self) -> int:
-        """The number of validations since the best one."""
+        """Return the number of validations since the best one."""
         since = itertools.takewhile(lambda step: step > (self.best_step or 0), reversed(self.validation_steps))
         return sum(1 for _ in since)
 
@@ -106,8 +110,8 @@ class TrainingDiverged(FloatingPointError):
     """The loss, its gradient or the parameters became NaN or infinite.
 
     Attributes:
-        step: the step at which it happened.
-        history: the `History` up to the step before.
+        step: The step at which it happened.
+        history: The ``History`` up to the step before.
     """
 
     def __init__(self, what: str, step: int, history: History, settings: dict):
@@ -145,52 +149,52 @@ def fit(
     checkpoint_every: int | None = None,
     progress: bool = True,
 ) -> History:
-    """Fits a model by stochastic gradient descent on its mean negative log-likelihood.
+    r"""Fit a model by stochastic gradient descent on its mean negative log-likelihood.
 
     The model is changed in place. It ends in eval mode, in its best validated state, or in its last state when there
     is no validation set. An epoch visits the data in a new random order; its last incomplete batch is dropped (a data
-    set smaller than `batch_size` is one batch), so that every step weighs the same number of samples.
+    set smaller than ``batch_size`` is one batch), so that every step weighs the same number of samples.
 
     Args:
-        model: a module whose `forward(x, context=None)` returns one log-likelihood or lower bound per sample, in nats.
-        x: the data, shape `(n, *event)`, on any device.
-        context: what the model is conditioned on, shape `(n, ...)`.
-        validation: held-out data `x_val`, or `(x_val, context_val)`. Scored in eval mode, always with the same noise.
-        epochs: how often to pass over the data. Exactly one of `epochs` and `steps` is given.
-        steps: how many updates to make.
-        batch_size: samples per step, over all processes.
-        lr: learning rate.
-        clip: longest gradient allowed (Euclidean norm over all parameters); longer ones are shortened to it. None: no
+        model: A module whose ``forward(x, context=None)`` returns one log-likelihood, or bound, per sample, in nats.
+        x: The data, shape ``(n, *event)``, on any device.
+        context: What the model is conditioned on, shape ``(n, ...)``.
+        validation: Held-out data ``x_val``, or ``(x_val, context_val)``. Scored in eval mode, under equal noise.
+        epochs: How often to pass over the data. Exactly one of ``epochs`` and ``steps`` is given.
+        steps: How many updates to make.
+        batch_size: Samples per step, over all processes.
+        lr: Learning rate.
+        clip: Longest gradient allowed (Euclidean norm over all parameters); longer ones are shortened to it. None: no
             limit. The default cuts off rare spikes of small models; Adam does not mind a gradient that is always cut.
-        patience: stop after this many validations in a row without a new best. None: never.
-        validate_every: steps between validations; by default one epoch. The last step is always validated.
-        seed: fixes the order of the data and all noise inside the model. The caller's generators are left as they were.
-        objective: a module `objective(x, context) -> scalar mean loss` that contains the model, in place of
-            `NegativeLogLikelihood(model)`.
-        optimizer: called as `optimizer(parameters, lr=lr)`; by default Adam.
-        schedule: the factor on `lr` as a function of the part of the run that is done, in [0, 1); `"cosine"` is
-            (1 + cos πt)/2.
-        initialize: whether to call `model.initialize(x, context)` on the first batch, if there is such a method. Pass
-            False to train on from weights that are already good.
-        device: where to train; by default where the model's parameters are. Batches are moved as they are used.
-        compile: whether to run the objective through `torch.compile`.
-        checkpoint: a file to which the state of the run is written. If it exists, the run goes on from there; a file
+        patience: Stop after this many validations in a row without a new best. None: never.
+        validate_every: Steps between validations; by default one epoch. The last step is always validated.
+        seed: Fixes the order of the data and all noise inside the model. The caller's generators are left as they were.
+        objective: A module ``objective(x, context) -> scalar mean loss`` that contains the model, in place of
+            ``NegativeLogLikelihood(model)``.
+        optimizer: Called as ``optimizer(parameters, lr=lr)``; by default Adam.
+        schedule: The factor on ``lr`` as a function of the part of the run that is done, in [0, 1); ``"cosine"`` is
+            :math:`(1 + \cos \pi t)/2`.
+        initialize: Whether to call ``model.initialize(x, context)`` on the first batch, if there is such a method. Pass
+            False to train on from weights that a second start would spoil.
+        device: Where to train; by default where the model's parameters are. Batches are moved as they are used.
+        compile: Whether to run the objective through ``torch.compile``.
+        checkpoint: A file to which the state of the run is written. If it exists, the run goes on from there; a file
             that another run wrote (other data, model or settings) or that is damaged is a ValueError, and nothing is
             overwritten. More epochs or steps than before are allowed as long as there is no schedule.
-        checkpoint_every: steps between writes; by default one epoch.
-        progress: whether to show a bar on a terminal or in a notebook (the variable TQDM_DISABLE=1 hides all bars).
+        checkpoint_every: Steps between writes; by default one epoch.
+        progress: Whether to show a bar on a terminal or in a notebook (the variable TQDM_DISABLE=1 hides all bars).
 
     Returns:
-        The `History` of the run.
+        The ``History`` of the run.
 
     Raises:
         ValueError: a setting or the data cannot be used; the message says what came.
         TrainingDiverged: loss or gradient became NaN or infinite. The model is left in the last state whose loss was
             finite.
 
-    Under `torchrun` (see `distributed`) every process calls `fit` with the same arguments and the whole data set. Each
-    takes its share of every batch, and loss and gradient are those of the joined batch; only batch statistics and noise
-    are a matter of each process. The first process writes the checkpoint, on a path that all can read.
+    Under ``torchrun`` (see ``distributed``) every process calls ``fit`` with the same arguments and the whole data
+    set. Each takes its share of every batch, and loss and gradient are those of the joined batch; only batch statistics
+    and noise are a matter of each process. The first process writes the checkpoint, on a path that all can read.
 
     Example:
         >>> import torch
@@ -294,7 +298,7 @@ def fit(
 
 
 def _batches(n: int, batch_size: int, seed: int, start: int) -> Iterator[Tensor]:
-    """Batches of indices without end, from step `start` on; each epoch is a permutation drawn from (seed, epoch)."""
+    """Batches of indices without end, from step ``start`` on; each epoch is a permutation drawn from (seed, epoch)."""
     per_epoch = n // batch_size
     for epoch in itertools.count(start // per_epoch):
         generator = torch.Generator().manual_seed(_number(seed, "epoch", epoch))
@@ -303,7 +307,7 @@ def _batches(n: int, batch_size: int, seed: int, start: int) -> Iterator[Tensor]
 
 
 def _take(data: tuple[Tensor, Tensor | None], index: Tensor | slice, device: torch.device) -> list[Tensor | None]:
-    """The rows `index` of data and context, on the device."""
+    """The rows ``index`` of data and context, on the device."""
     return [None if part is None else part[index].to(device, non_blocking=True) for part in data]
 
 
@@ -315,12 +319,14 @@ def _evaluate(objective: nn.Module, data: tuple, batch_size: int, device: torch.
     processes.
     """
     rank, world = _processes()
-    total, n = torch.zeros((), dtype=torch.float64), len(data[0])
+    total, n = 0.0, len(data[0])
     for start in range(rank * batch_size, n, world * batch_size):
         rows = slice(start, min(start + batch_size, n))
         _seed(device, seed, "validation", start)
         total += objective(*_take(data, rows, device)).item() * (rows.stop - rows.start)
-    return (_mean_over_processes(total.to(device)) * world / n).item()
+    if world > 1:
+        total = world * _mean_over_processes(torch.tensor(total, dtype=torch.float64, device=device)).item()
+    return total / n
 
 
 class _Shelf:
@@ -457,23 +463,23 @@ def _own_randomness(device: torch.device) -> contextlib.AbstractContextManager:
 
 
 def save_weights(model: nn.Module, path: str | os.PathLike) -> None:
-    """Writes parameters and persistent buffers of a model to a safetensors file.
+    """Write parameters and persistent buffers of a model to a safetensors file.
 
     The file appears whole or not at all. Tensors that the model uses under several names are stored under each.
 
     Args:
-        model: the module to store.
-        path: the file; folders above it are made, an existing file is replaced.
+        model: The module to store.
+        path: The file; folders above it are made, an existing file is replaced.
     """
     _write(path, _tensors(model), {"format": "nfcourse weights 1"})
 
 
 def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
-    """Reads a model's parameters and buffers from a file of `save_weights`, in place.
+    """Read a model's parameters and buffers from a file of ``save_weights``, in place.
 
     Args:
-        model: a module with the same names, shapes and dtypes as the one that was stored. It may be on any device.
-        path: the file.
+        model: A module with the same names, shapes and dtypes as the one that was stored. It may be on any device.
+        path: The file.
 
     Raises:
         FileNotFoundError: there is no such file.
@@ -485,7 +491,7 @@ def load_weights(model: nn.Module, path: str | os.PathLike) -> None:
 
 
 def _load(module: nn.Module, tensors: dict[str, Tensor], path: str | os.PathLike) -> None:
-    """`load_state_dict` with nothing missing, unexpected or converted."""
+    """``load_state_dict`` with nothing missing, unexpected or converted."""
     expected = module.state_dict()
     wrong = [f"{name} is missing" for name in expected if name not in tensors]
     wrong += [f"{name} is unexpected" for name in tensors if name not in expected]
@@ -635,18 +641,18 @@ class _Checkpoint:
 
 @contextlib.contextmanager
 def distributed() -> Iterator[torch.device]:
-    """Joins the processes that `torchrun` started, and gives each its device.
+    """Join the processes that ``torchrun`` started, and give each its device.
 
-    The same script runs in one process and in many, on CPUs (gloo) and NVIDIA GPUs (NCCL):
+    The same script runs in one process and in many, on CPUs (gloo) and NVIDIA GPUs (NCCL)::
 
         with train.distributed() as device:
             train.fit(model.to(device), x, epochs=10)
 
-        python script.py                                   # one process
-        torchrun --standalone --nproc-per-node=4 script.py   # four
+        # python script.py                                     one process
+        # torchrun --standalone --nproc-per-node=4 script.py   four
 
     Yields:
-        The device of this process: its own GPU if there is one for each; without `torchrun` the machine's best device.
+        The device of this process: its own GPU if there is one for each; without ``torchrun`` the best of the machine.
     """
     if "WORLD_SIZE" not in os.environ or dist.is_initialized():
         kind = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
@@ -691,7 +697,9 @@ def _same_everywhere(step: int, path: str | os.PathLike | None, device: torch.de
         dist.all_reduce(ends, dist.ReduceOp.MAX)
         last, first = ends[0].item(), -ends[1].item()
         if first != last:
-            raise ValueError(f"{path} is at step {first} for one process, {last} for another: use a path that all can read")
+            raise ValueError(
+                f"{path} is at step {first} for one process, {last} for another: use a path that all can read"
+            )
 
 
 def _agree(module: nn.Module) -> None:

@@ -136,16 +136,23 @@ def test_schedules():
         assert model.theta.item() == pytest.approx(moved, abs=1e-5)
 
 
-def test_early_stop_keeps_the_best_state():
+def test_early_stop_keeps_the_best_state(tmp_path):
     # the mean walks by 0.1 a step from 0 towards 5, past the held-out data at 0.52
     x, held_out = torch.full((8, 2), 5.0), torch.full((6, 2), 0.52)
-    model = Gaussian()
-    model.log_scale.requires_grad_(False)
-    history = sgd(model, x, validation=held_out, steps=100, lr=0.1, clip=math.sqrt(2), validate_every=1, patience=3)
+    settings = {"validation": held_out, "steps": 100, "lr": 0.1, "clip": math.sqrt(2), "validate_every": 1, "patience": 3}
+
+    def run():
+        model = Gaussian()
+        model.log_scale.requires_grad_(False)
+        return model, sgd(model, x, checkpoint=tmp_path / "run", **settings)
+
+    model, history = run()
     assert torch.allclose(model.mean, torch.tensor(0.5), atol=1e-4)
     assert history.best_step == 5 and history.validation_steps == list(range(1, 9)) and len(history.loss) == 8
     assert history.best == min(history.validation) == pytest.approx(-model(held_out).mean().item(), abs=1e-6)
     assert history.stopped == "no better validation loss in 3 validations; the best was after step 5"
+    resumed, again = run()
+    assert again.loss == history.loss and same(state(resumed), state(model))
 
 
 def test_validation_weighs_every_sample_alike_and_uses_equal_noise():
