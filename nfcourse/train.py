@@ -233,7 +233,8 @@ def fit(
     factor = _schedule(schedule)
     settings = {"batch_size": batch_size, "lr": lr, "clip": clip, "seed": seed, "validate_every": validate_every}
     if schedule is not None:
-        settings |= {"schedule": getattr(schedule, "__qualname__", schedule), "steps": total}
+        name = schedule if isinstance(schedule, str) else getattr(schedule, "__qualname__", type(schedule).__qualname__)
+        settings |= {"schedule": name, "steps": total}
     saved = _Checkpoint(checkpoint, settings, objective, optimizer, data, held_out)
     history, best = saved.read() if saved.exists() else (History(), None)
     step, begun = len(history.steps), time.perf_counter() - history.seconds
