@@ -139,12 +139,12 @@ def test_schedules():
 def test_early_stop_keeps_the_best_state(tmp_path):
     # the mean walks by 0.1 a step from 0 towards 5, past the held-out data at 0.52
     x, held_out = torch.full((8, 2), 5.0), torch.full((6, 2), 0.52)
-    settings = {"validation": held_out, "steps": 100, "lr": 0.1, "clip": math.sqrt(2), "validate_every": 1, "patience": 3}
+    settings = {"steps": 100, "lr": 0.1, "clip": math.sqrt(2), "validate_every": 1, "patience": 3}
 
     def run():
         model = Gaussian()
         model.log_scale.requires_grad_(False)
-        return model, sgd(model, x, checkpoint=tmp_path / "run", **settings)
+        return model, sgd(model, x, validation=held_out, checkpoint=tmp_path / "run", **settings)
 
     model, history = run()
     assert torch.allclose(model.mean, torch.tensor(0.5), atol=1e-4)
