@@ -1,7 +1,8 @@
 """Pictures in one style: densities with their integrals, samples, warped grids, images, training curves.
 
 Every function draws into the :class:`~matplotlib.axes.Axes` that it is given, or into a new figure, and returns the
-axes. Nothing is printed. Models are evaluated without gradients and in evaluation mode: no picture changes them.
+axes. Nothing is printed. Functions are called without gradients. A model, or a method of one (``flow.log_prob``), is
+put into evaluation mode for the call, so that no picture changes it, and gets points of its own dtype and device.
 """
 
 import contextlib
@@ -14,11 +15,13 @@ import numpy as np
 import torch
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.colors import Colormap, LinearSegmentedColormap
 from torch import Tensor, nn
 
 __all__ = [
     "COLORS",
     "CYCLE",
+    "DENSITY",
     "density",
     "hist_with_density",
     "history",
@@ -43,6 +46,14 @@ COLORS = {
 #: The order of colours for several curves or classes; yellow is left out, because it is too pale on white.
 CYCLE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 
+#: White for no mass to dark blue: neighbours are at equal distances in CIELAB, and lightness falls all the way.
+DENSITY = LinearSegmentedColormap.from_list(
+    "nfcourse_density",
+    ["#ffffff", "#def4ff", "#bce6fd", "#98d6fa", "#72c4f5", "#49aeeb", "#1a96db"]
+    + ["#0d7dc5", "#2365aa", "#2f4f8c", "#313d6d", "#2e2d51", "#262037"],
+)
+mpl.colormaps.register(DENSITY, force=True)
+
 # Classes differ in shape too: colour alone would not reach every reader.
 _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 
@@ -62,6 +73,7 @@ def style() -> None:
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
             "figure.constrained_layout.use": True,
+            "figure.constrained_layout.w_pad": 0.07,
             "font.size": 10,
             "font.family": "DejaVu Sans",  # shipped with matplotlib: the same letters on every machine
             "mathtext.fontset": "dejavusans",
@@ -95,7 +107,7 @@ def style() -> None:
             "patch.linewidth": 0.6,
             "legend.frameon": False,
             "legend.fontsize": 9,
-            "image.cmap": "magma_r",
+            "image.cmap": DENSITY.name,
             "svg.hashsalt": "nfcourse",
         }
     )
@@ -160,7 +172,7 @@ def density(
     title: str | None = None,
     *,
     integral: bool = True,
-    cmap: str = "magma_r",
+    cmap: str | Colormap = DENSITY,
     vmax: float | None = None,
 ) -> Axes:
     r"""Draw a density in the plane as a heat map, with its integral over the box in the corner.
@@ -497,8 +509,8 @@ def hist_with_density(
         if p.shape != (n,):
             raise ValueError(f"density expects to return shape ({n},) for {n} points, got {p.shape}.")
         ax.plot(x, p, color=_color(colors[1]), label=f"{labels[1]}, ∫ = {p.sum() * (high - low) / n:.3f}")
-    ax.set(xlim=(low, high), ylim=(0, None))
-    ax.legend()
+    ax.set(xlim=(low, high), ylim=(0, 1.25 * max(ax.dataLim.y1, 1e-12)))  # room for the legend above the bars
+    ax.legend(loc="upper right", ncols=2)
     if title is not None:
         ax.set_title(title)
     return ax

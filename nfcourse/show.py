@@ -60,7 +60,7 @@ def _source(obj, docstring: bool) -> tuple[str, str]:
     target = _unwrap(obj)
     if not (inspect.isclass(target) or inspect.isfunction(target) or inspect.ismethod(target)):
         hint = ""
-        if not (inspect.isbuiltin(target) or inspect.ismodule(target)):
+        if type(target).__module__ != "builtins":
             hint = f"; did you mean show({type(target).__name__})?"
         raise ValueError(f"show expects a class, a function or a method, got {type(target).__name__}{hint}")
     name = f"{target.__module__}.{target.__qualname__}"

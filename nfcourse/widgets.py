@@ -57,9 +57,10 @@ background:none;color:inherit;padding:0}
 """
 
 # One script serves every player that it finds unprepared, by class and not by id: two equal players on a page, or a
-# second view of an output in JupyterLab, work as well.
+# second view of an output in JupyterLab, work as well. JupyterLab may run it before its element is on the page:
+# hence the later rounds.
 _SCRIPT = """
-document.querySelectorAll(".nf-player:not([data-ready])").forEach(p=>{
+const prepare=()=>document.querySelectorAll(".nf-player:not([data-ready])").forEach(p=>{
 const s=p.querySelector("input"),o=p.querySelector("output"),b=p.querySelector("button"),
 f=[...p.querySelectorAll(".nf-player-frames img")],last=f.length-1;let t=null;
 const show=()=>{const k=+s.value;f.forEach((e,j)=>{e.hidden=j!==k});
@@ -73,6 +74,7 @@ const calm=matchMedia("(prefers-reduced-motion: reduce)").matches,every=+p.datas
 b.setAttribute("aria-pressed","true");t=setInterval(step,calm?Math.max(every,1500):every)});
 f.forEach(e=>{if(e.decode)e.decode().catch(()=>{})});
 s.value=0;s.disabled=b.disabled=false;p.dataset.ready="";show()});
+prepare();requestAnimationFrame(prepare);setTimeout(prepare,500);
 """
 
 _ICONS = (
@@ -125,7 +127,7 @@ def _texts(values: list) -> list[str]:
     sizes = [abs(v) for v in values if v]
     if sizes and (max(sizes) >= 1e5 or max(sizes) / min(sizes) > 2e3 or max(sizes) < 1e-3):
         return [f"{v:.3g}".replace("-", "−") for v in values]
-    exact = (d for d in range(4) if all(math.isclose(round(v, d), v, rel_tol=0, abs_tol=1e-9) for v in values))
+    exact = (d for d in range(4) if all(math.isclose(round(v, d), v, rel_tol=0, abs_tol=1e-6) for v in values))
     distinct = sorted(set(values))
     gap = min((b - a for a, b in zip(distinct, distinct[1:], strict=False)), default=1.0)
     decimals = next(exact, max(0, math.ceil(-math.log10(gap / 5))))
