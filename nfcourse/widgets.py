@@ -209,14 +209,16 @@ def _static(draw, values, texts, label, alts, interval, fmt) -> Player:
     uid = "nf-" + hashlib.sha256(json.dumps([label, texts, alts]).encode()).hexdigest()[:10]
     name, (width, height) = html.escape(label), first
     value = html.escape(texts[0])
+    lab = 'data-lm-suppress-shortcuts="true"'  # else JupyterLab takes the arrow keys; it asks the focused element alone
     digits = max(len(t) for t in texts)
     page = f"""<div class="nf-player" id="{uid}" role="group" aria-label="{name}" data-interval="{interval:d}"
-data-lm-suppress-shortcuts="true" style="--nf-width:{width}px;--nf-ratio:{width}/{height};--nf-digits:{digits}ch">
+style="--nf-width:{width}px;--nf-ratio:{width}/{height};--nf-digits:{digits}ch">
 <style>{_STYLE}</style>
-<div class="nf-player-controls"><button type="button" aria-label="Play: {name}" aria-pressed="false" disabled>
+<div class="nf-player-controls"><button type="button" aria-label="Play: {name}" aria-pressed="false"
+{lab} disabled>
 {_ICONS}</button>
 <label><span>{name}</span><input type="range" min="0" max="{len(values) - 1}" step="1" value="0" autocomplete="off"
-aria-label="{name}" aria-valuetext="{value}" disabled><output aria-live="off">{value}</output></label></div>
+aria-label="{name}" aria-valuetext="{value}" {lab} disabled><output aria-live="off">{value}</output></label></div>
 <div class="nf-player-frames">{"".join(images)}</div>
 <noscript><p>The slider needs JavaScript; this is the first of {len(values)} pictures.</p></noscript>
 <script>(()=>{{{_SCRIPT}}})();</script></div>"""
