@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
-from .bijections.base import Bijection, event_shape
+from .bijections.base import Bijection, event_shape, sum_event
 
 __all__ = [
     "ConditionalNormal",
@@ -40,6 +40,16 @@ class DiagonalNormal(nn.Module):
         return Independent(normal, len(self.shape), validate_args=False)
 
 
+class _StandardNormal(Independent):
+    r"""Independent standard normals whose log-density is one sum: :math:`-\tfrac12\sum_i(z_i^2 + \log 2\pi)`."""
+
+    def log_prob(self, value):
+        return -0.5 * (sum_event(value.square(), len(self.event_shape)) + self.event_shape.numel() * math.log(math.tau))
+
+    def expand(self, batch_shape, _instance=None):
+        return super().expand(batch_shape, self._get_checked_instance(_StandardNormal, _instance))
+
+
 class StandardNormal(nn.Module):
     r"""The base :math:`\mathcal N(0, I)`: no parameters, only buffers that carry device and dtype.
 
@@ -55,11 +65,11 @@ class StandardNormal(nn.Module):
 
     def forward(self, context: Tensor | None = None) -> Distribution:
         """Return the distribution, of event shape ``shape``; the context is ignored."""
-        return Independent(Normal(self.loc, self.scale, validate_args=False), len(self.shape), validate_args=False)
+        return _StandardNormal(Normal(self.loc, self.scale, validate_args=False), len(self.shape), validate_args=False)
 
 
 class ConditionalNormal(nn.Module):
-    r"""A base :math:`\mathcal N(\mu(c), \operatorname{diag} e^{2 s(c)})` whose parameters a network reads off the context.
+    r"""A base :math:`\mathcal N(\mu(c), \operatorname{diag} e^{2 s(c)})` with parameters read off the context.
 
     Args:
         net: Maps ``(*batch, context)`` to ``(*batch, 2 D)``: first :math:`\mu`, then :math:`s`.

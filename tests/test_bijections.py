@@ -250,7 +250,9 @@ def test_batch_norm_statistics():
     torch.manual_seed(0)
     f, x = BatchNorm(3, momentum=0.25), 2 + 3 * torch.randn(500, 3)
     z, log_det = f.train().inverse(x)
-    assert torch.allclose(z.mean(0), torch.zeros(3), atol=1e-5) and torch.allclose(z.var(0, unbiased=False), torch.ones(3), atol=1e-4)
+    assert torch.allclose(z.mean(0), torch.zeros(3), atol=1e-5) and torch.allclose(
+        z.var(0, unbiased=False), torch.ones(3), atol=1e-4
+    )
     assert torch.allclose(f.mean, 0.25 * x.mean(0)) and torch.allclose(f.var, 0.75 + 0.25 * x.var(0, unbiased=False))
     assert torch.allclose(log_det[0], -0.5 * (x.var(0, unbiased=False) + 1e-5).log().sum(), atol=1e-5)
     before = f.mean.clone()
@@ -262,7 +264,9 @@ def test_actnorm_initializes_once():
     torch.manual_seed(0)
     f, x = ActNorm(3), 2 + 3 * torch.randn(500, 3)
     z = f.initialize(x)
-    assert torch.allclose(z.mean(0), torch.zeros(3), atol=1e-5) and torch.allclose(z.std(0, unbiased=False), torch.ones(3), atol=1e-4)
+    assert torch.allclose(z.mean(0), torch.zeros(3), atol=1e-5) and torch.allclose(
+        z.std(0, unbiased=False), torch.ones(3), atol=1e-4
+    )
     loc = f.loc.clone()
     f.initialize(10 * x)
     assert torch.equal(loc, f.loc)
@@ -276,7 +280,9 @@ def test_compose_initializes_from_the_data_side():
     f, x = Compose(ActNorm(2), Affine(2, scale=4.0), ActNorm(2)), 7 + 5 * torch.randn(400, 2)
     f.initialize(x)
     z = f.inverse(x)[0]
-    assert torch.allclose(z.mean(0), torch.zeros(2), atol=1e-4) and torch.allclose(z.std(0, unbiased=False), torch.ones(2), atol=1e-3)
+    assert torch.allclose(z.mean(0), torch.zeros(2), atol=1e-4) and torch.allclose(
+        z.std(0, unbiased=False), torch.ones(2), atol=1e-3
+    )
     assert torch.allclose(f[2].loc, x.mean(0))
 
 
@@ -292,7 +298,7 @@ def test_coupling_leaves_a_alone_and_sees_only_a():
 def test_clamp_bounds_the_scale():
     t = AffineTransformer(clamp=2.0)
     _, log_scale = t(torch.zeros(1, 3), torch.full((1, 6), 1e4))
-    assert torch.allclose(log_scale, torch.full((1, 3), 2.0))
+    assert ((log_scale > 1.99) & (log_scale < 2.0)).all()
 
 
 def test_sigmoid_is_finite_at_the_ends():

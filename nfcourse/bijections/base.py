@@ -1,6 +1,5 @@
 """The one protocol of the course: a map and its log-determinant, returned together."""
 
-import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.distributions import constraints

@@ -106,8 +106,11 @@ class Permutation(Bijection):
     def __init__(self, order: int | list[int] | Tensor):
         super().__init__()
         order = torch.randperm(order) if isinstance(order, int) and order > 0 else torch.as_tensor(order)
-        if order.dim() != 1 or order.numel() == 0 or order.dtype.is_floating_point or (
-            order.sort().values.tolist() != list(range(order.numel()))
+        if (
+            order.dim() != 1
+            or order.numel() == 0
+            or order.dtype.is_floating_point
+            or (order.sort().values.tolist() != list(range(order.numel())))
         ):
             raise ValueError(f"Permutation expects each of 0..D-1 once, got {order.tolist()}.")
         self.register_buffer("order", order.long())
