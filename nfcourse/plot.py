@@ -218,7 +218,7 @@ def density(
         vmin=0,
         vmax=vmax,
         aspect="equal",
-        interpolation="nearest",
+        interpolation="bilinear",
     )
     if integral:
         _corner(ax, f"∫ = {p.sum() * width * height:.3f}")
