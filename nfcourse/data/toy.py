@@ -107,7 +107,7 @@ class Pinwheel(Toy):
     name = "pinwheel"
 
     def __init__(
-        self, k: int = 5, radius: float = 2.0, radial: float = 0.5, tangential: float = 0.15, twist: float = 1.0
+        self, k: int = 5, radius: float = 2.0, radial: float = 0.5, tangential: float = 0.2, twist: float = 1.0
     ):
         self.k, self.radius, self.radial, self.tangential, self.twist = k, radius, radial, tangential, twist
         self.angles = math.tau * torch.arange(k, dtype=torch.float64) / k
@@ -354,7 +354,7 @@ _MADE: dict[str, Callable[[], Toy]] = {
     "circles": lambda: _Rings("circles", (1.2, 2.6), 0.12),
     "rings": lambda: _Rings("rings", (0.7, 1.5, 2.3, 3.1), 0.1),
     "checkerboard": _Checkerboard,
-    "spirals": lambda: _NoisyCurve("spirals", [_arm(1.0), _arm(-1.0)], std=0.1, nodes=400, power=2),
+    "spirals": lambda: _NoisyCurve("spirals", [_arm(1.0), _arm(-1.0)], std=0.1, nodes=512, power=2),
     "eight_gaussians": _EightGaussians,
     "U1": lambda: Energy("U1", _u1),
     "U2": lambda: Energy("U2", _u2),
