@@ -1,0 +1,42 @@
+"""Sphinx extension: the built HTML loads nothing from outside, and the API pages find the package."""
+
+import importlib.util
+import shutil
+import sys
+from pathlib import Path
+
+
+def _mathjax_root() -> Path:
+    spec = importlib.util.find_spec("sphinx-mathjax-offline")  # the wheel of MathJax 3 on PyPI
+    if spec is None:
+        raise RuntimeError("MathJax is missing: expected the package sphinx-mathjax-offline of requirements.txt.")
+    return Path(spec.origin).parent / "static" / "mathjax"
+
+
+def _configure(app, config):
+    config.mathjax_path = "vendor/mathjax/tex-chtml.js"
+    # the players are plain HTML: no page needs require.js or the widget manager
+    config.nb_ipywidgets_js = {}
+    # sphinx_thebe is always on in Jupyter Book 1 and names a CDN: unhook the part that writes it
+    for hooks in app.events.listeners.values():
+        hooks[:] = [h for h in hooks if getattr(h.handler, "__name__", "") != "init_thebe_core"]
+
+
+def _copy(app):
+    if app.builder.format != "html":
+        return
+    destination = Path(app.outdir) / "_static" / "vendor" / "mathjax"
+    for part in ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions"):
+        source, target = _mathjax_root() / part, destination / part
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target, dirs_exist_ok=True)
+        else:
+            shutil.copy2(source, target)
+
+
+def setup(app):
+    sys.path.insert(0, str(Path(app.srcdir)))
+    app.connect("config-inited", _configure, priority=900)
+    app.connect("builder-inited", _copy, priority=100)
+    return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,0 +1,69 @@
+"""Re-run chapters, store their outputs, and write the table of run times and peak memory.
+
+Usage: ``python scripts/execute.py chapters/01_measures.ipynb ...`` (``make execute`` passes all of them). The table,
+book/status_table.md, keeps the rows of chapters that were not run this time.
+"""
+
+import json
+import platform
+import sys
+import time
+from pathlib import Path
+
+import nbformat
+import psutil
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).resolve().parents[1]
+TABLE = ROOT / "book" / "status.json"
+PAGE = ROOT / "book" / "status_table.md"
+
+
+def measure(path):
+    """Execute one notebook in place; return seconds and peak memory in GB of its kernel."""
+    notebook = nbformat.read(path, as_version=4)
+    client = NotebookClient(notebook, timeout=600, record_timing=False, resources={"metadata": {"path": path.parent}})
+    peak, start = 0, time.perf_counter()
+    with client.setup_kernel():
+        kernel = psutil.Process(client.km.provisioner.pid)
+        for index, cell in enumerate(notebook.cells):
+            client.execute_cell(cell, index)
+            memory = kernel.memory_info()
+            peak = max(peak, getattr(memory, "peak_wset", 0) or _peak(kernel) or memory.rss)
+        client.set_widgets_metadata()
+    seconds = time.perf_counter() - start
+    notebook.metadata.pop("widgets", None)
+    nbformat.write(notebook, path)
+    return round(seconds, 1), round(peak / 1e9, 2)
+
+
+def _peak(process):
+    """Return the kernel's own record of the peak, in bytes, where the system keeps one (Linux)."""
+    try:
+        for line in Path(f"/proc/{process.pid}/status").read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return 1024 * int(line.split()[1])
+    except OSError:
+        pass
+    return 0
+
+
+def main():
+    """Execute what the command line names, and write the table."""
+    rows = json.loads(TABLE.read_text()) if TABLE.is_file() else {}
+    for name in sys.argv[1:]:
+        path = Path(name).resolve()
+        seconds, memory = measure(path)
+        rows[path.stem] = {"seconds": seconds, "memory_gb": memory, "python": platform.python_version()}
+        print(f"{path.stem}: {seconds} s, {memory} GB")
+        TABLE.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+    lines = ["| chapter | run time | peak memory |", "| --- | ---: | ---: |"]
+    lines += [
+        f"| [{stem}](../chapters/{stem}.ipynb) | {row['seconds']:.0f} s | {row['memory_gb']:.1f} GB |"
+        for stem, row in sorted(rows.items())
+    ]
+    PAGE.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
