@@ -303,8 +303,8 @@ class BijectionReport:
 
     Attributes:
         name: The bijection's name.
-        round_trip: Error of inverse(forward(z)) over max(1, |z|) times the condition number.
-        log_det: Error of both log-determinants against autograd, over max(1, |log_det|).
+        round_trip: Error of ``inverse(forward(z))`` over ``max(1, |z|)`` times the condition number.
+        log_det: Error of both log-determinants against autograd, over ``max(1, |log_det|)``.
     """
 
     name: str

@@ -38,7 +38,7 @@ def main():
     index = HTML / "index.html"
     if known != every or not index.is_file():
         STAMP.unlink(missing_ok=True)
-        command = [sys.executable, "-m", "jupyter_book", "build", str(ROOT), "-W", "--keep-going", "-q"]
+        command = [str(Path(sys.executable).parent / "jupyter-book"), "build", str(ROOT), "-W", "--keep-going", "-q"]
         if not known.startswith(shared) or not index.is_file():
             command.append("--all")
         environment = {**os.environ, "MPLBACKEND": "Agg", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
