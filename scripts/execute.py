@@ -22,7 +22,13 @@ PAGE = ROOT / "book" / "status_table.md"
 def measure(path):
     """Execute one notebook in place; return seconds and peak memory in GB of its kernel."""
     notebook = nbformat.read(path, as_version=4)
-    client = NotebookClient(notebook, timeout=600, record_timing=False, resources={"metadata": {"path": path.parent}})
+    client = NotebookClient(
+        notebook,
+        timeout=600,
+        record_timing=False,
+        coalesce_streams=True,  # else the same text is cut at random points
+        resources={"metadata": {"path": path.parent}},
+    )
     peak, start = 0, time.perf_counter()
     with client.setup_kernel():
         kernel = psutil.Process(client.km.provisioner.pid)
