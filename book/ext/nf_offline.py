@@ -1,6 +1,7 @@
-"""Sphinx extension: the built HTML loads nothing from outside, and the API pages find the package."""
+"""Sphinx extension: the built HTML loads nothing from outside, is valid, and the API pages find the package."""
 
 import importlib.util
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -35,8 +36,25 @@ def _copy(app):
             shutil.copy2(source, target)
 
 
+# (pattern, replacement, why it is needed)
+MENDS = [
+    (r'(<div class="proof [^"]*dropdown[^"]*")[^>]*>\s*<p>Proof\. ', r'\1>\n<p class="admonition-title">Proof</p>\n<p>',
+     "a proof has no title: the script that folds it stops, and every later solution on the page stays open"),
+    (r' id="(?:proof|solution|exercise)(?:-content)?"', "", "the same id for each of them"),
+    (r' role="(?:list|doc-biblioentry)"', "", "a list of citations without list items, in a role that no longer exists"),
+]  # fmt: skip
+
+
+def _mend(app, page, template, context, doctree):
+    """Correct the HTML that the extensions for proofs, exercises and citations write."""
+    for pattern, replacement, _ in MENDS:
+        if context.get("body"):
+            context["body"] = re.sub(pattern, replacement, context["body"])
+
+
 def setup(app):
     sys.path.insert(0, str(Path(app.srcdir)))
     app.connect("config-inited", _configure, priority=900)
     app.connect("builder-inited", _copy, priority=100)
+    app.connect("html-page-context", _mend)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
