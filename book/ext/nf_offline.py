@@ -1,10 +1,12 @@
-"""Sphinx extension: the built HTML loads nothing from outside, is valid, and the API pages find the package."""
+"""Sphinx extension: the built HTML loads nothing from outside, is valid, and counts by the chapters' numbers."""
 
 import importlib.util
 import re
 import shutil
 import sys
 from pathlib import Path
+
+from sphinx.environment.collectors.toctree import TocTreeCollector
 
 
 def _mathjax_root() -> Path:
@@ -41,7 +43,7 @@ MENDS = [
     (r'(<div class="proof [^"]*dropdown[^"]*")[^>]*>\s*<p>Proof\. ', r'\1>\n<p class="admonition-title">Proof</p>\n<p>',
      "a proof has no title: the script that folds it stops, and every later solution on the page stays open"),
     (r' id="(?:proof|solution|exercise)(?:-content)?"', "", "the same id for each of them"),
-    (r' role="(?:list|doc-biblioentry)"', "", "a list of citations without list items, in a role that no longer exists"),
+    (r' role="(?:list|doc-biblioentry)"', "", "a list of citations without list items, and an obsolete role"),
 ]  # fmt: skip
 
 
@@ -52,8 +54,28 @@ def _mend(app, page, template, context, doctree):
             context["body"] = re.sub(pattern, replacement, context["body"])
 
 
+def _number_by_file_name():
+    """Let theorem, figure and equation 3 of chapters/08_*.ipynb be 8.3: Sphinx would count the files."""
+    count = TocTreeCollector.assign_figure_numbers
+    if getattr(count, "by_file_name", False):
+        return
+
+    def assign_figure_numbers(self, env):
+        chapters = {doc: re.match(r"chapters/0*(\d+)_", doc) for doc in env.found_docs}
+        kept = env.toc_secnumbers
+        env.toc_secnumbers = {**kept, **{doc: {"": (int(m[1]),)} for doc, m in chapters.items() if m}}
+        try:
+            return count(self, env)
+        finally:
+            env.toc_secnumbers = kept  # headings stay without numbers: the chapters' titles have their own
+
+    assign_figure_numbers.by_file_name = True
+    TocTreeCollector.assign_figure_numbers = assign_figure_numbers
+
+
 def setup(app):
-    sys.path.insert(0, str(Path(app.srcdir)))
+    sys.path.insert(0, str(Path(app.srcdir)))  # autodoc finds the package
+    _number_by_file_name()
     app.connect("config-inited", _configure, priority=900)
     app.connect("builder-inited", _copy, priority=100)
     app.connect("html-page-context", _mend)
