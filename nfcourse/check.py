@@ -79,7 +79,10 @@ def close(name: str, measured, expected, tol: float, digits: int = 4):
         at = f" at index {index}" if index else ""
         got_at, want_at = np.broadcast_to(got, error.shape)[index], np.broadcast_to(want, error.shape)[index]
         raise CheckFailed(f"{name}: measured {got_at:.6g}, expected {want_at:.6g}{at}; off by {worst:.3g} > {tol:.3g}.")
-    print(f"{name}: {_format(got, digits)}, expected {_format(want, digits)}, tolerance {tol:g}: ok")
+    if got.ndim:
+        print(f"{name}: {got.size} numbers agree within {tol:g}: ok")
+    else:
+        print(f"{name}: {_format(got, digits)}, expected {_format(want, digits)}, tolerance {tol:g}: ok")
     return measured
 
 
@@ -105,7 +108,10 @@ def differs(name: str, measured, expected, by: float, digits: int = 4):
     worst = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0.0))
     if not worst >= by:
         raise CheckFailed(f"{name}: measured {_format(got, digits)} is within {by:.3g} of {_format(want, digits)}.")
-    print(f"{name}: {_format(got, digits)}, not {_format(want, digits)} (differs by at least {by:g}): ok")
+    if gap.ndim:
+        print(f"{name}: among {gap.size} numbers one differs by at least {by:g}: ok")
+    else:
+        print(f"{name}: {_format(got, digits)}, not {_format(want, digits)} (differs by at least {by:g}): ok")
     return measured
 
 
