@@ -1,7 +1,8 @@
 """Shapes in signatures are enforced; notebooks that run under nbval are timed and weighed.
 
-Every annotation of ``nfcourse`` is checked at each call, because the import hook is set before any test imports the
-package. ``NFCOURSE_NO_TYPECHECK=1`` leaves it out: `torch.compile` cannot trace through it.
+Every shape that ``nfcourse`` annotates is checked at each call (see shapes.py), because the import hook is set before
+any test imports the package. Where `torch.compile` runs it is left out, as it cannot be traced: in tests whose name
+says so, and in processes with ``NFCOURSE_NO_TYPECHECK=1``.
 """
 
 import json
@@ -17,7 +18,19 @@ if os.environ.get("NFCOURSE_NO_TYPECHECK") != "1":
 
     if "nfcourse" in sys.modules:
         raise RuntimeError("nfcourse was imported before its annotations could be checked.")
-    install_import_hook("nfcourse", "beartype.beartype")
+    install_import_hook("nfcourse", "shapes.checker")
+
+
+@pytest.fixture(autouse=True)
+def untraced(request):
+    """Switch the checks off where a graph is traced."""
+    import jaxtyping
+
+    off = "compile" in request.node.name
+    jaxtyping.config.update("jaxtyping_disable", off)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
+
 
 ROOT = Path(__file__).resolve().parents[1]
 STATUS = ROOT / "_build" / "status.json"
