@@ -65,7 +65,7 @@ def main():
         TABLE.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
     lines = ["| chapter | run time | peak memory |", "| --- | ---: | ---: |"]
     lines += [
-        f"| [{stem}](../chapters/{stem}.ipynb) | {row['seconds']:.0f} s | {row['memory_gb']:.1f} GB |"
+        f"| [](../chapters/{stem}.ipynb) | {row['seconds']:.0f} s | {row['memory_gb']:.1f} GB |"
         for stem, row in sorted(rows.items())
     ]
     PAGE.write_text("\n".join(lines) + "\n")
