@@ -115,6 +115,7 @@ def test_header(path, notebook):
     stated = re.search(r"^Run time: about (\d+) s on two cores; peak memory: ([\d.]+) GB\.$", text, re.MULTILINE)
     assert stated, "expected: Run time: about N s on two cores; peak memory: M GB."
     measured = json.loads((ROOT / "book" / "status.json").read_text())[path.stem]
+    assert measured["seconds"] <= 60 and measured["memory_gb"] <= 2, f"over the limits: {measured}"
     assert measured["seconds"] / 2 - 2 <= float(stated[1]) <= min(60, 2 * measured["seconds"] + 5)
     assert abs(float(stated[2]) - measured["memory_gb"]) <= 0.3 and float(stated[2]) <= 2
 
@@ -182,7 +183,8 @@ def test_figures_have_alt_text_and_caption(notebook):
     for cell in code(notebook):
         if any(kind.startswith("image/") for _, d in outputs_of(cell) for kind in d):
             meta = cell.metadata.get("mystnb", {})
-            assert len(meta.get("image", {}).get("alt", "")) > 20, f"{cell.id}: no alt text in its metadata"
+            alt = meta.get("image", {}).get("alt", "")
+            assert len(alt) > 20 and len(alt.split()) >= 4, f"{cell.id}: no alt text in its metadata"
             assert meta.get("figure", {}).get("name") and len(meta["figure"].get("caption", "")) > 20, cell.id
             assert sum("image/png" in d for _, d in outputs_of(cell)) == 1, f"{cell.id}: one figure a cell"
 
@@ -191,6 +193,7 @@ def test_outputs_name_no_machine(notebook):
     for cell in code(notebook):
         for output, data in outputs_of(cell):
             texts = [v for k, v in data.items() if not k.startswith("image/")] + [output.get("text", "")]
+            assert not any("widget" in kind for kind in data), f"{cell.id} stores a widget that needs a kernel"
             for text in texts:
                 plain = re.sub(r"base64,[A-Za-z0-9+/=]+", "", "".join(text))
                 assert not MACHINE.search(plain), f"{cell.id}: {MACHINE.search(plain)[0]}"
@@ -240,3 +243,107 @@ def test_pages_know_every_chapter():
     for chapter in CHAPTERS:
         assert f"chapters/{chapter.stem}>" in start, f"{chapter.stem} is not on the map of book/start.md"
         assert f"chapters/{chapter.stem}.ipynb" in table, f"{chapter.stem} has no run time: make execute"
+
+
+def without(pattern, cell_type="markdown", count=1, by=""):
+    """Return a change that replaces the first matches of a pattern in the sources, where it must occur."""
+
+    def change(nb):
+        left = count
+        for cell in nb.cells:
+            if cell.cell_type == cell_type and left:
+                cell.source, n = re.subn(pattern, by, cell.source, count=left, flags=re.MULTILINE)
+                left -= n
+        assert left < count, f"the chapter has no {pattern}"
+
+    return change
+
+
+def first(nb, wanted):
+    return next(c for c in code(nb) if wanted(c))
+
+
+def shows(kind):
+    return lambda cell: any(kind in data for _, data in outputs_of(cell))
+
+
+def printed(text):
+    return nbformat.v4.new_output("stream", name="stdout", text=text)
+
+
+def add(**cell):
+    return lambda nb: nb.cells.append(nbformat.v4.new_markdown_cell(**cell))
+
+
+# One way to break a chapter, and the test that must notice it.
+BROKEN = {
+    "never executed": (test_was_executed_from_top_to_bottom, lambda nb: code(nb)[3].update(execution_count=None)),
+    "executed out of order": (test_was_executed_from_top_to_bottom, lambda nb: code(nb)[0].update(execution_count=9)),
+    "stored error": (
+        test_stores_no_error,
+        lambda nb: code(nb)[0].outputs.append(nbformat.v4.new_output("error", ename="E", evalue="", traceback=[])),
+    ),
+    "heading left out": (test_headings, without(r"^## Pitfalls$")),
+    "heading misspelt": (test_headings, without(r"^## Settled here$", by="## Settled")),
+    "headings swapped": (test_headings, without(r"^## (Summary|Exercises)$", count=2, by="## Exercises")),
+    "second title": (test_headings, add(source="# Another title")),
+    "no objectives": (test_header, without(r"What you will be able to do", by="Goals")),
+    "no run time": (test_header, without(r"^Run time.*$")),
+    "theorem without a check": (test_each_theorem_has_its_check, add(source=":label: thm-new")),
+    "check without a theorem": (
+        test_each_theorem_has_its_check,
+        lambda nb: code(nb)[-1].metadata.update(tags=["check-thm-none"]),
+    ),
+    "theorem without a label": (
+        test_each_theorem_has_a_label_and_a_proof,
+        add(source=":::{prf:theorem} Nameless\nIt holds.\n:::"),
+    ),
+    "theorem without a proof": (
+        test_each_theorem_has_a_label_and_a_proof,
+        add(source=":::{prf:theorem} Bare\n:label: thm-bare\nIt holds.\n:::"),
+    ),
+    "question not settled": (
+        test_open_questions_are_settled,
+        without(r"^:name: settled-\d\w+$", by=":name: settled-99"),
+    ),
+    "no player": (
+        test_has_players,
+        lambda nb: [c.update(outputs=[]) for c in code(nb) if "player" in c.source],
+    ),
+    "figure without alt text": (
+        test_figures_have_alt_text_and_caption,
+        lambda nb: first(nb, shows("image/png")).metadata.mystnb.image.update(alt=""),
+    ),
+    "file name as alt text": (
+        test_figures_have_alt_text_and_caption,
+        lambda nb: first(nb, shows("image/png")).metadata.mystnb.image.update(alt="_images/2f9a0c11d8e7b6a5f4.png"),
+    ),
+    "path in an output": (
+        test_outputs_name_no_machine,
+        lambda nb: code(nb)[0].outputs.append(printed("read /home/someone/x")),
+    ),
+    "path in a source": (test_sources_name_no_machine, lambda nb: code(nb)[0].update(source="open('/tmp/x')")),
+    "widget that needs a kernel": (
+        test_outputs_name_no_machine,
+        lambda nb: code(nb)[0].outputs.append(
+            nbformat.v4.new_output("display_data", {"application/vnd.jupyter.widget-view+json": {"model_id": "1"}})
+        ),
+    ),
+    "smug": (test_voice, add(source="This is obviously true.")),
+    "solution for no exercise": (test_has_exercises, without(r"(\{solution\}) \S+", by=r"\1 ex-none")),
+    "answer shipped": (
+        test_has_exercises,
+        lambda nb: first(nb, lambda c: "check.answer(" in c.source).update(outputs=[printed("correct")]),
+    ),
+}
+
+
+@pytest.mark.parametrize("how", BROKEN)
+def test_broken_chapters_are_noticed(path, notebook, how):
+    """Each test above passes on the chapter as it is, and fails on a copy that is broken in one place."""
+    test, change = BROKEN[how]
+    arguments = {"path": path, "notebook": notebook}
+    names = test.__code__.co_varnames[: test.__code__.co_argcount]
+    change(notebook)
+    with pytest.raises(AssertionError):
+        test(**{name: arguments[name] for name in names})
