@@ -58,9 +58,10 @@ background:none;color:inherit;padding:0}
 
 # One script serves every player that it finds unprepared, by class and not by id: two equal players on a page, or a
 # second view of an output in JupyterLab, work as well. JupyterLab may run it before its element is on the page:
-# hence the later rounds.
+# hence the later rounds. A player whose script is not parsed yet may lack frames: it waits for its own round.
 _SCRIPT = """
 const prepare=()=>document.querySelectorAll(".nf-player:not([data-ready])").forEach(p=>{
+if(!p.querySelector("script"))return;
 const s=p.querySelector("input"),o=p.querySelector("output"),b=p.querySelector("button"),
 f=[...p.querySelectorAll(".nf-player-frames img")],last=f.length-1;let t=null;
 const show=()=>{const k=+s.value;f.forEach((e,j)=>{e.hidden=j!==k});

@@ -2,7 +2,7 @@
 
 Nothing changed: nothing is built. Anything changed: everything is, from an empty folder. A build of single pages would
 leave old titles in the side bars of the others, pages of removed chapters, and references that broke without a warning;
-the whole book takes seconds.
+the whole book takes seconds. The new pages take the place of the old ones when they are complete.
 """
 
 import hashlib
@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "_build"
 HTML = BUILD / "html"
 STAMP = BUILD / "digest"
+NEW = BUILD / "new"
 SOURCES = ("_config.yml", "_toc.yml", "requirements.txt", "scripts/build_book.py", "book/**/*", "chapters/**/*",
            "nfcourse/**/*.py")  # fmt: skip
 
@@ -37,13 +38,16 @@ def main():
     known = STAMP.read_text() if STAMP.is_file() else ""
     if known != now or not index.is_file():
         STAMP.unlink(missing_ok=True)  # a build that fails is never taken for a finished one
-        for folder in (HTML, BUILD / ".doctrees"):
-            shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(NEW, ignore_errors=True)
         jupyter_book = str(Path(sys.executable).parent / "jupyter-book")
-        command = [jupyter_book, "build", str(ROOT), "--all", "-W", "--keep-going", "-q"]
+        command = [jupyter_book, "build", str(ROOT), "--path-output", str(NEW), "--all", "-W", "--keep-going", "-q"]
         environment = {**os.environ, "MPLBACKEND": "Agg", "PYDEVD_DISABLE_FILE_VALIDATION": "1"}
-        if subprocess.run(command, cwd=ROOT, env=environment).returncode:
-            sys.exit("The book was not built: see the warnings above.")
+        done = subprocess.run(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, text=True)
+        if done.returncode:
+            sys.exit(f"{done.stdout}\nThe book was not built: see the warnings above.")
+        shutil.rmtree(HTML, ignore_errors=True)
+        (NEW / "_build" / "html").rename(HTML)
+        shutil.rmtree(NEW)
         STAMP.write_text(now)
     print(f"The book is built. Open {index.as_uri()}")
 

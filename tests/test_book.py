@@ -1,0 +1,422 @@
+"""The built book, page by page: valid HTML, and a real browser that is cut off from every network."""
+
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote, urldefrag, urlparse
+
+import pytest
+import yaml
+from bs4 import BeautifulSoup
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+PAGES = [TOC["root"], *(entry["file"] for part in TOC["parts"] for entry in part["chapters"])]
+CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
+EXTRA = ["search", "genindex"]
+
+# Violations that the theme makes in its own parts of the page.
+THEME = {"label-content-name-mismatch", "region"}
+
+
+@pytest.fixture(scope="module")
+def book():
+    """Build the book as ``make book`` does; nothing happens if it is fresh."""
+    build = [sys.executable, str(ROOT / "scripts" / "build_book.py")]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return HTML
+
+
+@pytest.fixture(scope="module")
+def pages(book):
+    """Every HTML page, parsed."""
+    return {
+        p.relative_to(book).as_posix(): BeautifulSoup(p.read_text("utf8"), "html.parser")
+        for p in sorted(book.rglob("*.html"))
+        if "_static" not in p.parts
+    }
+
+
+def test_nothing_changed_nothing_built(book):
+    before, start = (book / "book" / "start.html").stat().st_mtime_ns, time.perf_counter()
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "scripts" / "build_book.py")], cwd=ROOT, capture_output=True, text=True
+    )
+    assert time.perf_counter() - start < 10 and done.returncode == 0
+    assert f"Open {(book / 'index.html').as_uri()}" in done.stdout
+    assert (book / "book" / "start.html").stat().st_mtime_ns == before
+
+
+def test_every_page_is_there(pages):
+    missing = {f"{page}.html" for page in PAGES + EXTRA} - set(pages)
+    assert not missing
+
+
+def test_links_and_anchors(book, pages):
+    """Every link inside the book leads to a file, and to an id in it."""
+    ids = {name: {e["id"] for e in page.find_all(id=True)} for name, page in pages.items()}
+    broken = []
+    for name, page in pages.items():
+        for element in page.select("a[href], link[href], script[src], img[src], source[src], iframe[src]"):
+            url = element.get("href") or element.get("src")
+            if urlparse(url).scheme or url.startswith("//") or url == "#":
+                continue
+            target, fragment = urldefrag(url)
+            path = ((book / name).parent / unquote(target.split("?")[0])).resolve() if target else book / name
+            known = ids.get(path.relative_to(book).as_posix() if path.is_relative_to(book) else "")
+            if not path.exists() or (fragment and known is not None and unquote(fragment) not in known):
+                broken.append(f"{name}: {url}")
+    assert not broken, "\n".join(broken)
+
+
+def test_pages_load_nothing_from_outside(book, pages):
+    loads = []
+    for name, page in pages.items():
+        for element in page.select("link[href], script[src], img[src], source[src], iframe[src], object[data]"):
+            url = element.get("href") or element.get("src") or element.get("data")
+            if re.match(r"(https?:)?//", url) and "canonical" not in (element.get("rel") or []):
+                loads.append(f"{name}: {url}")
+        for style in page.find_all("style"):
+            loads += [f"{name}: {u}" for u in re.findall(r"url\(['\"]?(?:https?:)?//[^)]+", style.string or "")]
+    for sheet in (book / "_static").rglob("*.css"):
+        text = sheet.read_text("utf8")
+        loads += [f"{sheet.name}: {u}" for u in re.findall(r"(?:url\(|@import )['\"]?(?:https?:)?//[^)\"';]+", text)]
+    assert not loads, "\n".join(loads)
+
+
+def test_ids_are_unique(pages):
+    twice = []
+    for name, page in pages.items():
+        seen = [e["id"] for e in page.find_all(id=True)]
+        twice += [f"{name}: {i}" for i in sorted(set(seen)) if seen.count(i) > 1]
+    assert not twice, "\n".join(twice)
+
+
+def test_headings_step_down_one_by_one(pages):
+    wrong = []
+    for name in (f"{page}.html" for page in PAGES):
+        main = pages[name].find("article") or pages[name]
+        levels = [int(h.name[1]) for h in main.find_all(re.compile(r"^h[1-6]$"))]
+        if levels.count(1) != 1 or levels[0] != 1:
+            wrong.append(f"{name}: {levels.count(1)} first-level headings")
+        wrong += [f"{name}: h{a} before h{b}" for a, b in zip(levels, levels[1:], strict=False) if b > a + 1]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_every_picture_has_alt_text(pages):
+    bare = []
+    for name in (f"{page}.html" for page in PAGES):
+        for image in pages[name].find("article").find_all("img"):
+            alt = (image.get("alt") or "").strip()
+            if len(alt) < 10 or re.search(r"\.(png|svg|webp|jpe?g)$|_images/", alt):
+                bare.append(f"{name}: {image.get('src', '')[:60]} alt={alt!r}")
+    assert not bare, "\n".join(bare)
+
+
+def test_theorems_count_by_chapter(pages):
+    """Theorem 8.3 stands in chapter 8, although its file is not the eighth."""
+    for chapter in CHAPTERS:
+        number = int(re.match(r"chapters/(\d+)_", chapter)[1])
+        main = pages[f"{chapter}.html"].find("article")
+        captions = [e.get_text() for e in main.select("div.proof .caption-number, figcaption .caption-number")]
+        counted = [re.search(r"(\d+)\.\d+", c) for c in captions if re.search(r"\d", c)]
+        assert counted and all(m and int(m[1]) == number for m in counted), captions
+
+
+def test_no_reference_stays_unresolved(pages):
+    """What Sphinx leaves in the text when it does not know a directive, a role or a target."""
+    odd = re.compile(r"\{(?:prf:)?(?:ref|cite|doc|term|eq|py:\w+|numref)\}|:label:|\[\?\]|<no title>|Unknown directive")
+    for name in (f"{page}.html" for page in PAGES):
+        main = pages[name].find("article")
+        for code in main.select("pre, code"):
+            code.extract()
+        found = odd.search(main.get_text())
+        assert not found, f"{name}: {found[0]}"
+
+
+def test_launch_buttons_lead_to_the_configured_repository(pages):
+    config = yaml.safe_load((ROOT / "_config.yml").read_text("utf8"))
+    repository = config["repository"]["url"].removeprefix("https://github.com/")
+    for chapter in CHAPTERS:
+        links = [a["href"] for a in pages[f"{chapter}.html"].select("a[href^=https]")]
+        for host in ("mybinder.org", "colab.research.google.com"):
+            target = [u for u in links if host in u and repository in u and f"{chapter}.ipynb" in unquote(u)]
+            assert target, f"{chapter} has no button for {host}"
+
+
+def test_api_pages_name_what_the_package_exports(pages):
+    """Each public class and function has an entry, under the module where its source stands."""
+    import nfcourse
+
+    documented = {e["id"] for page in pages.values() for e in page.select("dt.sig[id]")}
+    for name in nfcourse.__all__:
+        item = getattr(nfcourse, name)
+        if not hasattr(item, "__path__") and hasattr(item, "__module__"):
+            assert f"{item.__module__}.{name}" in documented, f"{item.__module__}.{name} has no entry"
+
+
+# ---------------------------------------------------------------- in the browser
+
+
+def _find(*names):
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+@pytest.fixture(scope="module")
+def browser(book, tmp_path_factory):
+    """A headless Chromium that resolves no name and records what it asks for."""
+    chromium = _find("chromium", "chromium-browser", "google-chrome")
+    driver = _find("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
+    if not (chromium and driver):
+        reason = f"the browser tests need Chromium and its driver; found {chromium} and {driver}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
+        "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars"
+    ).split():
+        options.add_argument(argument)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    chrome.set_page_load_timeout(60)
+    chrome.set_script_timeout(60)
+    chrome.execute_cdp_cmd("Network.enable", {})
+    yield chrome
+    chrome.quit()
+
+
+def view(browser, width=1280, height=900, scheme="light"):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+    )
+    features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": ""}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def visit(browser, page, query="", **options):
+    """Open a page from disk and wait for its formulas."""
+    view(browser, **options)
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.get(f"{(HTML / page).as_uri()}.html{query}")
+    browser.execute_async_script(
+        """const done = arguments[0], ready = () => window.MathJax?.startup?.promise
+             ? MathJax.startup.promise.then(() => setTimeout(done, 50)) : done();
+           document.readyState === "complete" ? ready() : addEventListener("load", ready);"""
+    )
+
+
+def complaints(browser):
+    """Return what the page asked of other hosts, and what went wrong in it."""
+    asked = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+            url = message["params"].get("request", message["params"]).get("url", "")
+            if not url.startswith(("file:", "data:", "blob:", "about:", "chrome:")):
+                asked.append(url)
+        if message["method"] == "Network.loadingFailed" and not message["params"].get("canceled"):
+            asked.append("failed: " + message["params"].get("errorText", ""))
+    return asked + [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+
+
+def unfold(browser):
+    """Open every proof, solution, hint and hidden input: what is inside must fit as well."""
+    browser.execute_script(
+        """document.querySelectorAll("details").forEach(d => { d.open = true; });
+           document.querySelectorAll(".toggle-button[aria-expanded=false], .toggle-hidden > .admonition-title > button")
+             .forEach(b => b.click());"""
+    )
+
+
+def accessibility(browser, theme):
+    """Run axe in one of the two themes; return the serious violations that are not the theme's."""
+    folder = Path(importlib.util.find_spec("axe_playwright_python").submodule_search_locations[0])
+    browser.execute_script(
+        """const still = document.createElement("style");  // colours on their way to others have no contrast to measure
+           still.textContent = "*, *::before, *::after { transition: none !important; animation: none !important; }";
+           document.head.append(still); document.documentElement.dataset.theme = arguments[0];""",
+        theme,
+    )
+    browser.execute_script((folder / "axe.min.js").read_text("utf8"))
+    result = browser.execute_async_script(
+        """const done = arguments[0], options = {preload: false, resultTypes: ["violations"]};
+           axe.run(document, options).then(r => done(r.violations), e => done(String(e)));"""
+    )
+    assert isinstance(result, list), result
+    return [
+        f"{v['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+        for v in result
+        if v["impact"] in ("serious", "critical") and v["id"] not in THEME
+        for node in v["nodes"][:4]
+    ]
+
+
+@pytest.fixture(scope="module", params=PAGES + EXTRA)
+def opened(request, browser):
+    """A page, opened once for the tests that follow."""
+    visit(browser, request.param)
+    return request.param
+
+
+def test_page_works_offline(browser, opened):
+    """No request to another host, no error, every formula set."""
+    assert not complaints(browser)
+    formulas, drawn, errors = browser.execute_script(
+        """const n = s => document.querySelectorAll(s).length;
+           return [n("article .math"), n("article mjx-container"), n("mjx-merror, [data-mjx-error]")];"""
+    )
+    assert drawn >= formulas and not errors, f"{formulas} formulas, {drawn} drawn, {errors} with errors"
+    assert formulas > 20 or opened not in CHAPTERS
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_page_is_accessible(browser, opened, theme):
+    unfold(browser)
+    found = accessibility(browser, theme)
+    assert not found, "\n".join(found)
+
+
+def test_page_fits_a_phone(browser, opened):
+    """Wide formulas, tables and code scroll in their own box; the page does not, also with everything unfolded."""
+    view(browser, width=390, height=844)
+    unfold(browser)
+    time.sleep(0.2)
+    width, wide = browser.execute_script(
+        """const out = e => e.getBoundingClientRect().right > 391, inBox = e => { for (let p = e.parentElement; p; p =
+             p.parentElement) { const o = getComputedStyle(p).overflowX; if (o !== "visible" && p !== document.body
+             && p !== document.documentElement) return true; } return false; };
+           return [Math.max(document.documentElement.scrollWidth, document.body.scrollWidth),
+             [...document.querySelectorAll("article *")].filter(e => out(e) && !inBox(e)).slice(0, 5)
+               .map(e => e.outerHTML.slice(0, 160))];"""
+    )
+    assert width <= 390 and not wide, f"{width} px wide: {wide}"
+
+
+def test_source_pages_work(browser, book):
+    for path in sorted((book / "_modules").rglob("*.html")):
+        visit(browser, path.relative_to(book).as_posix().removesuffix(".html"), width=390)
+        assert not complaints(browser), path
+        assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, path
+
+
+def keys(element, *pressed):
+    from selenium.webdriver.common.keys import Keys
+
+    element.send_keys(*(getattr(Keys, k) for k in pressed))
+
+
+def wait(condition, seconds=10):
+    end = time.perf_counter() + seconds
+    while not (value := condition()):
+        assert time.perf_counter() < end, "nothing happened"
+        time.sleep(0.05)
+    return value
+
+
+@pytest.fixture(scope="module", params=CHAPTERS)
+def chapter(request, browser):
+    """A chapter, opened once, on a machine that prefers dark pages."""
+    visit(browser, request.param, scheme="dark")
+    return request.param
+
+
+def test_pictures_stand_on_a_light_plate_in_the_dark(browser, chapter):
+    assert browser.execute_script("return document.documentElement.dataset.theme") == "dark"
+    grounds = browser.execute_script(
+        """return [...document.querySelectorAll("article .cell_output img, article figure img")].map(e => {
+             for (let p = e; p; p = p.parentElement) { const c = getComputedStyle(p).backgroundColor;
+               if (c !== "rgba(0, 0, 0, 0)") return c; } });"""
+    )
+    assert grounds and all(min(map(int, re.findall(r"\d+", g)[:3])) > 230 for g in grounds), set(grounds)
+
+
+def test_players_move(browser, chapter):
+    """By the arrow keys and by the play button, from the keyboard, without a kernel."""
+    players = browser.find_elements("css selector", ".nf-player")
+    assert len(players) >= 2
+    for player in players:
+        slider, button = (player.find_element("css selector", s) for s in ("input[type=range]", "button"))
+
+        def shown(player=player):
+            return browser.execute_script(
+                """const all = [...arguments[0].querySelectorAll(".nf-player-frames img")];
+                   return all.flatMap((e, k) => e.offsetHeight > 20 && e.naturalWidth > 20 ? [k] : []);""",
+                player,
+            )
+
+        def becomes(frames, shown=shown):
+            wait(lambda: shown() == frames)
+
+        last = len(player.find_elements("css selector", ".nf-player-frames img")) - 1
+        browser.execute_script("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", player)
+        becomes([0])
+        assert slider.accessible_name and button.accessible_name
+        keys(slider, "ARROW_RIGHT", "ARROW_RIGHT")
+        becomes([2])
+        assert slider.get_attribute("aria-valuetext")
+        keys(slider, "END")
+        becomes([last])
+        keys(slider, "HOME")
+        becomes([0])
+        keys(button, "ENTER")
+        wait(lambda: shown() >= [2])
+        keys(button, "SPACE")
+        where = shown()
+        time.sleep(1)
+        assert shown() == where, "the second press does not stop it"
+    assert not complaints(browser)
+
+
+def test_proofs_and_solutions_fold(browser, chapter):
+    """Folded at first, and opened by the keyboard."""
+    for selector in (".proof.dropdown", ".solution.dropdown"):
+        boxes = browser.find_elements("css selector", f"article {selector}")
+        assert boxes, selector
+        for box in boxes:
+            folded = box.size["height"]
+            keys(box.find_element("css selector", "button"), "ENTER")
+            wait(lambda box=box, folded=folded: box.size["height"] > folded + 20)
+
+
+def test_search_works_from_disk(browser):
+    visit(browser, "search", "?q=determinant")
+    links = wait(lambda: browser.find_elements("css selector", "#search-results ul.search li a"))
+    assert any("chapters/" in a.get_attribute("href") for a in links)
+    visit(browser, "book/start")
+    browser.find_element("css selector", "button.search-button, .search-button__button").click()
+    field = wait(lambda: [f for f in browser.find_elements("css selector", "input[name=q]") if f.is_displayed()])[0]
+    field.send_keys("push-forward")
+    keys(field, "ENTER")
+    wait(lambda: "search.html" in browser.current_url)
+    assert wait(lambda: browser.find_elements("css selector", "#search-results ul.search li a"))
+    assert not complaints(browser)
+
+
+def test_colour_theme_can_be_chosen(browser):
+    visit(browser, CHAPTERS[0])
+    button = wait(
+        lambda: [b for b in browser.find_elements("css selector", ".theme-switch-button") if b.is_displayed()]
+    )[0]
+    seen = set()
+    for _ in range(3):
+        keys(button, "ENTER")
+        theme, ground = browser.execute_script(
+            "return [document.documentElement.dataset.theme, getComputedStyle(document.body).backgroundColor];"
+        )
+        seen.add((theme, ground))
+    assert {theme for theme, _ in seen} == {"light", "dark"} and len({ground for _, ground in seen}) == 2
+    browser.execute_script("localStorage.clear()")
