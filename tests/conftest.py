@@ -8,9 +8,9 @@ says so, and in processes with ``NFCOURSE_NO_TYPECHECK=1``.
 import json
 import os
 import sys
-import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 if os.environ.get("NFCOURSE_NO_TYPECHECK") != "1":
@@ -48,8 +48,6 @@ def _peak_bytes(pid):
                 return 1024 * int(line.split()[1])
     except OSError:
         pass
-    import psutil
-
     return psutil.Process(pid).memory_info().rss
 
 
@@ -57,20 +55,15 @@ def _is_chapter_cell(item):
     return type(item).__name__ == "IPyNbCell" and item.path.parent == ROOT / "chapters"
 
 
-@pytest.hookimpl(wrapper=True)
-def pytest_runtest_protocol(item, nextitem):
-    if _is_chapter_cell(item) and not hasattr(item.parent, "nf_start"):
-        item.parent.nf_start = time.perf_counter()  # before the set-up starts the kernel
-    return (yield)
-
-
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_teardown(item, nextitem):
     """After a chapter's last cell, while its kernel still lives: note time and memory, and hold them to the limits."""
     if not _is_chapter_cell(item) or (nextitem is not None and nextitem.parent is item.parent):
         return
-    seconds = round(time.perf_counter() - item.parent.nf_start, 1)
-    memory = round(_peak_bytes(item.parent.kernel.km.provisioner.pid) / 1e9, 2)
+    pid = item.parent.kernel.km.provisioner.pid
+    # processor time: wall time says more about what else the machine is doing
+    seconds = round(sum(psutil.Process(pid).cpu_times()[:2]), 1)
+    memory = round(_peak_bytes(pid) / 1e9, 2)
     item.user_properties.append(("chapter", {"name": item.path.stem, "seconds": seconds, "memory_gb": memory}))
     if seconds > SECONDS:
         pytest.fail(f"{item.path.stem} took {seconds} s; the limit is {SECONDS:.0f} s", pytrace=False)
