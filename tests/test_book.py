@@ -191,8 +191,8 @@ def browser(book, tmp_path_factory):
     options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
-    chrome.set_page_load_timeout(60)
-    chrome.set_script_timeout(60)
+    chrome.set_page_load_timeout(180)
+    chrome.set_script_timeout(180)
     chrome.execute_cdp_cmd("Network.enable", {})
     yield chrome
     chrome.quit()
