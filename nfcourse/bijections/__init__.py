@@ -5,11 +5,12 @@ from .coupling import Coupling, alternate_mask, half_mask
 from .elementwise import Affine, Logit, PReLU, Sigmoid
 from .linear import PLU, Permutation
 from .norm import ActNorm, BatchNorm
-from .transformers import AffineTransformer
+from .transformers import AdditiveTransformer, AffineTransformer, LogisticMixtureTransformer, RQSTransformer
 
 __all__ = [
     "PLU",
     "ActNorm",
+    "AdditiveTransformer",
     "Affine",
     "AffineTransformer",
     "BatchNorm",
@@ -18,7 +19,9 @@ __all__ = [
     "Coupling",
     "Inverse",
     "Logit",
+    "LogisticMixtureTransformer",
     "PReLU",
+    "RQSTransformer",
     "Permutation",
     "Sigmoid",
     "alternate_mask",
