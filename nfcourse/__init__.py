@@ -2,6 +2,7 @@
 
 from . import bijections, check, data, flow, nets, plot, train, widgets
 from .bijections import (
+    NICE,
     PLU,
     ActNorm,
     AdditiveTransformer,
@@ -11,24 +12,30 @@ from .bijections import (
     Bijection,
     Compose,
     Coupling,
+    FlowPP,
     Inverse,
     LogisticMixtureTransformer,
     Logit,
+    MaskedCoupling,
     Permutation,
     PReLU,
+    RealNVP,
     RQSTransformer,
     Sigmoid,
+    SplineCoupling,
     alternate_mask,
+    checkerboard_mask,
     half_mask,
 )
 from .flow import ConditionalNormal, Dequantized, DiagonalNormal, Flow, StandardNormal, bits_per_dim
-from .nets import MLP
+from .nets import MLP, ConvNet, GatedAttentionNet, ResidualMLP
 from .show import show
 
 __version__ = "0.1.0"
 
 __all__ = [
     "MLP",
+    "NICE",
     "PLU",
     "ActNorm",
     "AdditiveTransformer",
@@ -38,22 +45,30 @@ __all__ = [
     "Bijection",
     "Compose",
     "ConditionalNormal",
+    "ConvNet",
     "Coupling",
     "Dequantized",
     "DiagonalNormal",
     "Flow",
+    "FlowPP",
+    "GatedAttentionNet",
     "Inverse",
-    "Logit",
     "LogisticMixtureTransformer",
+    "Logit",
+    "MaskedCoupling",
     "PReLU",
-    "RQSTransformer",
     "Permutation",
+    "RQSTransformer",
+    "RealNVP",
+    "ResidualMLP",
     "Sigmoid",
+    "SplineCoupling",
     "StandardNormal",
     "alternate_mask",
     "bijections",
     "bits_per_dim",
     "check",
+    "checkerboard_mask",
     "data",
     "flow",
     "half_mask",

@@ -1,13 +1,24 @@
 """Bijections: maps that return their value and their log-determinant together."""
 
 from .base import Bijection, Compose, Inverse
-from .coupling import Coupling, alternate_mask, half_mask
+from .coupling import (
+    NICE,
+    Coupling,
+    FlowPP,
+    MaskedCoupling,
+    RealNVP,
+    SplineCoupling,
+    alternate_mask,
+    checkerboard_mask,
+    half_mask,
+)
 from .elementwise import Affine, Logit, PReLU, Sigmoid
 from .linear import PLU, Permutation
 from .norm import ActNorm, BatchNorm
 from .transformers import AdditiveTransformer, AffineTransformer, LogisticMixtureTransformer, RQSTransformer
 
 __all__ = [
+    "NICE",
     "PLU",
     "ActNorm",
     "AdditiveTransformer",
@@ -17,13 +28,18 @@ __all__ = [
     "Bijection",
     "Compose",
     "Coupling",
+    "FlowPP",
     "Inverse",
-    "Logit",
     "LogisticMixtureTransformer",
+    "Logit",
+    "MaskedCoupling",
     "PReLU",
-    "RQSTransformer",
     "Permutation",
+    "RQSTransformer",
+    "RealNVP",
     "Sigmoid",
+    "SplineCoupling",
     "alternate_mask",
+    "checkerboard_mask",
     "half_mask",
 ]
