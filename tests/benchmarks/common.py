@@ -1,0 +1,390 @@
+"""What the benchmarks share: the same flows from four libraries, the bare networks, timing in turn, and the report.
+
+Every flow maps data to a standard normal base. A library's constructor takes the dimension and the sizes, and returns a
+``Rival``. Where a library lets its user bring the conditioner (nflows and normflows for couplings), it gets the one of
+this package; where it builds its own (zuko, and all masked networks), it keeps its own, of the same widths.
+"""
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import time
+import warnings
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from nfcourse import MLP, Compose, Coupling, Flow, StandardNormal, alternate_mask, half_mask
+from nfcourse.bijections import RQSTransformer
+
+LIBRARIES = ("ours", "zuko", "nflows", "normflows")
+BINS, BOUND = 8, 5.0
+#: parameters per coordinate
+N_PARAMS = {"affine": 2, "spline": 3 * BINS - 1}
+
+
+class Rival(NamedTuple):
+    """One library's flow: its module, and the two functions that are timed."""
+
+    model: nn.Module
+    log_prob: Callable
+    sample: Callable
+
+
+class Net(MLP):
+    """This package's MLP for libraries that call it with a context."""
+
+    def forward(self, x, context=None):
+        """Ignore the context."""
+        return super().forward(x)
+
+
+# --- couplings ------------------------------------------------------------------------------------------------------
+
+
+def masks(dim, layers, alternate):
+    """What conditions in each layer: halves, or even and odd coordinates, exchanged from layer to layer."""
+    make = alternate_mask if alternate else half_mask
+    return [make(dim, flip=k % 2 == 1) for k in range(layers)]
+
+
+def coupling(library, kind, dim, layers, hidden, alternate=False):
+    """A stack of couplings, ``kind`` affine or spline, from ``library``; ``dim`` is even."""
+    make = {
+        "ours": _ours_coupling,
+        "zuko": _zuko_coupling,
+        "nflows": _nflows_coupling,
+        "normflows": _normflows_coupling,
+    }
+    return make[library](kind, dim, hidden, masks(dim, layers, alternate), alternate)
+
+
+def _ours_coupling(kind, dim, hidden, masks, alternate):
+    transformer = {"affine": lambda: None, "spline": lambda: RQSTransformer(BINS, BOUND)}[kind]
+    layers = [Coupling(mask, lambda i, o: MLP(i, o, hidden), transformer()) for mask in masks]
+    return _ours(Flow(StandardNormal(dim), Compose(*layers)))
+
+
+def _ours(flow):
+    return Rival(flow, flow.log_prob, lambda n: flow.sample((n,)))
+
+
+def _zuko_coupling(kind, dim, hidden, masks, alternate):
+    import zuko
+
+    options = {}
+    if kind == "spline":
+        options = {"univariate": zuko.transforms.MonotonicRQSTransform, "shapes": [(BINS,), (BINS,), (BINS - 1,)]}
+    layers = [zuko.flows.GeneralCouplingTransform(dim, mask=mask, hidden_features=hidden, **options) for mask in masks]
+    base = zuko.lazy.UnconditionalDistribution(
+        zuko.distributions.DiagNormal, torch.zeros(dim), torch.ones(dim), buffer=True
+    )
+    return _zuko(zuko.lazy.Flow(layers, base))
+
+
+def _zuko(flow):
+    return Rival(flow, lambda x: flow().log_prob(x), lambda n: flow().sample((n,)))
+
+
+def _nflows_coupling(kind, dim, hidden, masks, alternate):
+    from nflows.transforms import AffineCouplingTransform, PiecewiseRationalQuadraticCouplingTransform
+
+    def layer(mask):
+        if kind == "affine":
+            return AffineCouplingTransform(~mask, lambda i, o: Net(i, o, hidden))
+        return PiecewiseRationalQuadraticCouplingTransform(
+            ~mask, lambda i, o: Net(i, o, hidden), num_bins=BINS, tails="linear", tail_bound=BOUND
+        )
+
+    return _nflows(dim, [layer(mask) for mask in masks])
+
+
+def _nflows(dim, layers):
+    from nflows.distributions.normal import StandardNormal as Base
+    from nflows.flows.base import Flow as NFlow
+    from nflows.transforms.base import CompositeTransform
+
+    flow = NFlow(CompositeTransform(layers), Base([dim]))
+    return Rival(flow, flow.log_prob, flow.sample)
+
+
+def _normflows_coupling(kind, dim, hidden, masks, alternate):
+    import normflows as nf
+
+    layers = []
+    for mask in masks:
+        if kind == "spline":
+            layers.append(_normflows_spline(mask, hidden))
+        elif alternate:  # its checkerboard conditions on the odd coordinates
+            split = "checkerboard_inv" if mask[0] else "checkerboard"
+            net = nf.nets.MLP([int(mask.sum()), *hidden, 2 * int((~mask).sum())], init_zeros=True)
+            layers.append(nf.flows.AffineCouplingBlock(net, split_mode=split))
+        else:  # the first half always conditions; the halves are exchanged in between
+            net = nf.nets.MLP([dim // 2, *hidden, 2 * (dim // 2)], init_zeros=True)
+            layers += [nf.flows.AffineCouplingBlock(net), nf.flows.Permute(dim, mode="swap")]
+    return _normflows(dim, layers)
+
+
+def _normflows_spline(mask, hidden):
+    """Its spline coupling with the conditioner and the mask of the others; its own class brings a residual network."""
+    import normflows as nf
+    from normflows.flows.neural_spline.coupling import PiecewiseRationalQuadraticCoupling
+
+    class Layer(nf.flows.Flow):
+        def __init__(self):
+            super().__init__()
+            self.prqct = PiecewiseRationalQuadraticCoupling(
+                ~mask, lambda i, o: Net(i, o, hidden), num_bins=BINS, tails="linear", tail_bound=BOUND
+            )
+
+        def forward(self, z):
+            return self.prqct.inverse(z)
+
+        def inverse(self, x):
+            return self.prqct(x)
+
+    return Layer()
+
+
+def _normflows(dim, layers):
+    import normflows as nf
+
+    flow = nf.NormalizingFlow(nf.distributions.DiagGaussian(dim, trainable=False), layers)
+    return Rival(flow, flow.log_prob, lambda n: flow.sample(n)[0])
+
+
+# --- masked autoregressive flows ------------------------------------------------------------------------------------
+
+
+def autoregressive(library, dim, layers, hidden):
+    """An affine MAF from ``library``; every second layer reads the coordinates backwards."""
+    make = {"ours": _ours_maf, "zuko": _zuko_maf, "nflows": _nflows_maf, "normflows": _normflows_maf}
+    return make[library](dim, layers, hidden)
+
+
+def _ours_maf(dim, layers, hidden):
+    from nfcourse.bijections import masked_autoregressive
+
+    return _ours(Flow(StandardNormal(dim), masked_autoregressive(dim, layers, hidden=hidden)))
+
+
+def _zuko_maf(dim, layers, hidden):
+    import zuko
+
+    return _zuko(zuko.flows.MAF(dim, transforms=layers, hidden_features=hidden))
+
+
+def _nflows_maf(dim, layers, hidden):
+    from nflows.transforms import MaskedAffineAutoregressiveTransform, ReversePermutation
+
+    stack = []
+    for k in range(layers):
+        stack += [ReversePermutation(dim)] * (k > 0)
+        stack.append(
+            MaskedAffineAutoregressiveTransform(
+                dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False, activation=F.relu
+            )
+        )
+    return _nflows(dim, stack)
+
+
+def _normflows_maf(dim, layers, hidden):
+    import normflows as nf
+
+    stack = []
+    for k in range(layers):
+        if k > 0:
+            reverse = nf.flows.Permute(dim)
+            reverse.perm = reverse.inv_perm = torch.arange(dim - 1, -1, -1)
+            stack.append(reverse)
+        layer = nf.flows.MaskedAffineAutoregressive(
+            dim, hidden[0], num_blocks=len(hidden) - 1, use_residual_blocks=False
+        )
+        # its plain MADE has no nonlinearity after the first layer; with it the network is that of the others
+        made = layer.autoregressive_net
+        made.initial_layer = nn.Sequential(made.initial_layer, nn.ReLU())
+        # its `forward` is the fast direction; a likelihood needs that one from data to base
+        stack.append(nf.flows.Reverse(layer))
+    return _normflows(dim, stack)
+
+
+# --- bare networks --------------------------------------------------------------------------------------------------
+
+
+class BareCouplings(nn.Module):
+    """The conditioners of a coupling flow alone, each fed with half the coordinates: the cost that no flow avoids."""
+
+    def __init__(self, kind, dim, layers, hidden):
+        super().__init__()
+        self.n_a = dim // 2
+        n_out = N_PARAMS[kind] * (dim - self.n_a)
+        self.nets = nn.ModuleList(MLP(self.n_a, n_out, hidden, zero_init=False) for _ in range(layers))
+
+    def forward(self, x):
+        """Return something of the shape of a log-density that depends on every network."""
+        a = x[:, : self.n_a]
+        return sum(net(a).sum(-1) for net in self.nets)
+
+
+class MaskedLinear(nn.Linear):
+    """A linear layer with a mask on its weights, in the plainest form."""
+
+    def __init__(self, n_in, n_out):
+        super().__init__(n_in, n_out)
+        self.register_buffer("mask", (torch.rand(n_out, n_in) < 0.5).float())
+
+    def forward(self, x):
+        """Mask, then map."""
+        return F.linear(x, self.weight * self.mask, self.bias)
+
+
+class BareMasked(nn.Module):
+    """The masked networks of a MAF alone. Which entries are masked does not change the cost: here random ones are."""
+
+    def __init__(self, kind, dim, layers, hidden):
+        super().__init__()
+        widths = [dim, *hidden, N_PARAMS[kind] * dim]
+
+        def net():
+            stack = []
+            for a, b in zip(widths[:-1], widths[1:], strict=True):
+                stack += [MaskedLinear(a, b), nn.ReLU()]
+            return nn.Sequential(*stack[:-1])
+
+        self.nets = nn.ModuleList(net() for _ in range(layers))
+
+    def forward(self, x):
+        """Return something of the shape of a log-density that depends on every network."""
+        return sum(net(x).sum(-1) for net in self.nets)
+
+
+def bare(cls, *args):
+    """The networks alone as a rival: log_prob is one pass, and so is a sample."""
+    net = cls(*args)
+    inputs = {}
+
+    def sample(n):
+        if n not in inputs:
+            inputs[n] = torch.randn(n, args[1])
+        return net(inputs[n])
+
+    return Rival(net, net, sample)
+
+
+# --- timing ---------------------------------------------------------------------------------------------------------
+
+
+def time_in_turn(jobs, rounds, inner):
+    """Median processor seconds of each job; the jobs take turns, so that a drift of the machine meets all.
+
+    Processor time, because wall time says more about what else the machine is doing. Two rounds warm up.
+    """
+    seconds = {name: [] for name in jobs}
+    for k in range(rounds + 2):
+        for name, job in jobs.items():
+            start = time.process_time()
+            for _ in range(inner):
+                job()
+            if k >= 2:
+                seconds[name].append((time.process_time() - start) / inner)
+    return {name: statistics.median(s) for name, s in seconds.items()}
+
+
+def tasks(rivals, x):
+    """The functions to time: ``{"log_prob": {name: job}, "training step": ..., "sample": ...}``."""
+    table = {"log_prob": {}, "training step": {}, "sample": {}}
+    for name, rival in rivals.items():
+        optimizer = torch.optim.Adam(rival.model.parameters(), lr=1e-4, fused=True)
+
+        def evaluate(f=rival.log_prob):
+            with torch.no_grad():
+                f(x)
+
+        def step(f=rival.log_prob, o=optimizer):
+            o.zero_grad()
+            (-f(x).mean()).backward()
+            o.step()
+
+        def draw(f=rival.sample):
+            with torch.no_grad():
+                f(len(x))
+
+        table["log_prob"][name], table["training step"][name], table["sample"][name] = evaluate, step, draw
+    return table
+
+
+def ratios(seconds):
+    """Milliseconds of the bare networks, and every rival's time over theirs."""
+    ratio = {name: round(s / seconds["bare"], 3) for name, s in seconds.items() if name != "bare"}
+    return {"bare_ms": round(1e3 * seconds["bare"], 4), **ratio}
+
+
+# --- command line and report ----------------------------------------------------------------------------------------
+
+
+def parser(description):
+    """The arguments that every benchmark has."""
+    result = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    result.add_argument("--json", help="write settings, machine and figures to this file")
+    result.add_argument("--rounds", type=int, default=20, help="how often the rivals take turns (default: %(default)s)")
+    result.add_argument("--threads", type=int, default=1, help="threads of torch (default: %(default)s)")
+    result.add_argument("--smoke", action="store_true", help="tiny sizes: only to see that everything runs")
+    return result
+
+
+class Report:
+    """Collects the figures of one benchmark; writes them with all that is needed to judge them."""
+
+    def __init__(self, name, args, **settings):
+        warnings.filterwarnings("ignore")
+        torch.set_num_threads(args.threads)
+        self.start = time.perf_counter()
+        self.path = args.json
+        self.content = {"benchmark": name, "settings": {"smoke": args.smoke, **settings}, "machine": machine()}
+
+    def write(self, results):
+        """Write the file, if one is asked for."""
+        self.content["seconds"] = round(time.perf_counter() - self.start, 1)
+        self.content["results"] = results
+        if self.path:
+            Path(self.path).parent.mkdir(parents=True, exist_ok=True)
+            Path(self.path).write_text(json.dumps(self.content, indent=1) + "\n")
+
+
+def machine():
+    """What the figures were measured on."""
+    cpu = platform.processor() or platform.machine()
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        pass
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "nfcourse": version("nfcourse")}
+    versions |= {name: version(name) for name in LIBRARIES[1:]}
+    return {
+        "cpu": cpu,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "system": platform.system(),
+        "date": datetime.now(UTC).date().isoformat(),
+        "versions": versions,
+    }
+
+
+def parameters(model):
+    """Number of parameters of a module."""
+    return sum(p.numel() for p in model.parameters() if p.requires_grad)
+
+
+def line(name, values, width=10, form="{:.2f}"):
+    """One printed row."""
+    cells = (form.format(v) if isinstance(v, (int, float)) else str(v) for v in values)
+    print(f"{name:>28} " + " ".join(f"{cell:>{width}}" for cell in cells), flush=True)

@@ -1,0 +1,186 @@
+r"""Rational-quadratic splines: time of a spline coupling flow, and precision of the spline itself, in four libraries.
+
+**Time.** 8 couplings, 8 bins on [-5, 5], conditioners 2 x 128, alternating halves, batch 512, float32; as in
+``coupling.py``. Where torch can compile (a C++ compiler is needed), this package's training step is also timed behind
+``torch.compile``, over the same eager bare networks and over compiled ones.
+
+**Precision.** One spline per point, 20,000 points, logits and derivative parameters drawn with standard deviation 5
+and 20: far outside of what a network starts with, and what training can reach. The spline is evaluated in float32 and
+inverted; the error of the round trip is compared with the floor
+
+    eps (|z| + max|x| / slope),
+
+the error that rounding x and z alone makes, with the library's own slope dx/dz in float64. Also: the worst error among
+the points whose slope lies in [1e-2, 1e2], points that come back as NaN or make the library raise an error, and
+gradients that are not finite.
+"""
+
+import shutil
+from functools import partial
+
+import torch
+from common import (
+    BINS,
+    BOUND,
+    LIBRARIES,
+    BareCouplings,
+    Report,
+    bare,
+    coupling,
+    line,
+    parser,
+    ratios,
+    tasks,
+    time_in_turn,
+)
+
+from nfcourse.bijections import RQSTransformer
+
+
+def compiled(rivals, x):
+    """Training steps behind ``torch.compile``; None where nothing can be compiled."""
+    if shutil.which("g++") is None and shutil.which("clang++") is None:
+        return None
+    torch._dynamo.reset()
+    fast = {name: rival._replace(log_prob=torch.compile(rival.log_prob)) for name, rival in rivals.items()}
+    steps = tasks(fast, x)["training step"]
+    for step in steps.values():
+        step()
+    return steps
+
+
+def measure_time(args, layers, hidden, batch):
+    """Ratios to the bare networks, per dimension and task."""
+    results = {}
+    line("times the bare nets", [*LIBRARIES, "compiled"])
+    for dim in args.dims:
+        torch.manual_seed(0)
+        rivals = {"bare": bare(BareCouplings, "spline", dim, layers, hidden)}
+        rivals |= {name: coupling(name, "spline", dim, layers, hidden) for name in LIBRARIES}
+        x = torch.randn(batch, dim)
+        fast = None if args.smoke else compiled({name: rivals[name] for name in ("bare", "ours")}, x)
+        for task, jobs in tasks(rivals, x).items():
+            if task == "training step" and fast:
+                jobs |= {"ours_compiled": fast["ours"], "bare_compiled": fast["bare"]}
+            row = results[f"D={dim} {task}"] = ratios(time_in_turn(jobs, args.rounds, args.inner))
+            line(f"D = {dim}, {task}", [row[name] for name in (*LIBRARIES, "ours_compiled") if name in row])
+    return results
+
+
+def splines():
+    """For each library ``f(value, widths, heights, derivatives, inverse) -> (value, log-derivative)``, K last."""
+    import zuko
+    from nflows.transforms.splines.rational_quadratic import unconstrained_rational_quadratic_spline as nflows
+    from normflows.utils.splines import unconstrained_rational_quadratic_spline as normflows
+
+    def ours(value, widths, heights, derivatives, inverse=False):
+        spline = RQSTransformer(BINS, BOUND).to(value)
+        params = torch.cat([widths, heights, derivatives], -1).movedim(-1, 0)
+        return (spline.inverse if inverse else spline)(value, params)
+
+    def zuko_(value, widths, heights, derivatives, inverse=False):
+        spline = zuko.transforms.MonotonicRQSTransform(widths, heights, derivatives, bound=BOUND)
+        return (spline.inv if inverse else spline).call_and_ladj(value)
+
+    tails = {"tails": "linear", "tail_bound": BOUND}
+    return {"ours": ours, "zuko": zuko_, "nflows": partial(nflows, **tails), "normflows": partial(normflows, **tails)}
+
+
+def survivors(spline, value, params, inverse):
+    """The values, NaN where the library raises an error; and the number of those points.
+
+    A batch that fails is halved until the points that fail stand alone.
+    """
+    try:
+        return spline(value, *params, inverse=inverse)[0], 0
+    except Exception:
+        if len(value) == 1:
+            return torch.full_like(value, torch.nan), 1
+    half = len(value) // 2
+    parts = [survivors(spline, value[s], [p[s] for p in params], inverse) for s in (slice(0, half), slice(half, None))]
+    return torch.cat([part[0] for part in parts]), parts[0][1] + parts[1][1]
+
+
+def precision(spline, std, points, seed=0):
+    """Round trip, floor, failures and gradients of one library's spline."""
+    generator = torch.Generator().manual_seed(seed)
+    z = BOUND * (2 * torch.rand(points, generator=generator) - 1)
+    params = [std * torch.randn(points, k, generator=generator) for k in (BINS, BINS, BINS - 1)]
+    with torch.no_grad():
+        x, errors = survivors(spline, z, params, False)
+        back, more = survivors(spline, x, params, True)
+        log_slope = spline(z.double(), *[p.double() for p in params])[1]
+    slope = log_slope.exp()
+    error = (back.double() - z.double()).abs()
+    fine = error.isfinite() & x.isfinite()
+    floor = torch.finfo(torch.float32).eps * (z.double().abs() + x[x.isfinite()].abs().max() / slope)
+    bounded = (slope >= 1e-2) & (slope <= 1e2)
+    return {
+        "worst": error[fine].max().item(),
+        "worst_over_floor": (error / floor)[fine].max().item(),
+        "points_above_4_floors": int(((error / floor)[fine] > 4).sum()),
+        "worst_floor": floor.max().item(),
+        "worst_bounded": error[fine & bounded].max().item(),
+        "bounded_points": int(bounded.sum()),
+        "errors": errors + more,
+        "nan": int((~fine).sum()) - errors - more,
+        "bad_gradients": gradients(spline, z, params),
+    }
+
+
+def gradients(spline, z, params):
+    """Number of points, in both directions, inside and outside of the interval, with a gradient that is not finite.
+
+    None if the library raises an error.
+    """
+    bad = 0
+    for inverse in (False, True):
+        for scale in (1.0, 3.0):
+            inputs = [t.clone().requires_grad_() for t in (scale * z, *params)]
+            try:
+                value, log_derivative = spline(*inputs, inverse=inverse)
+                grads = torch.autograd.grad(value.sum() + log_derivative.sum(), inputs)
+            except Exception:
+                return None
+            bad += int(sum(~g.reshape(len(z), -1).isfinite().all(1) for g in grads).bool().sum())
+    return bad
+
+
+def measure_precision(points):
+    """Per standard deviation and library."""
+    results = {}
+    columns = ("worst", "worst_over_floor", "worst_bounded", "errors", "nan", "bad_gradients")
+    line("precision", columns, 17)
+    for std in (5, 20):
+        for name, spline in splines().items():
+            row = results[f"{name} {std}"] = precision(spline, float(std), points)
+            line(f"logits {std}, {name}", [row[c] for c in columns], 17, "{:.3g}")
+    return results
+
+
+def main(argv=None):
+    """Print both tables."""
+    cli = parser(__doc__)
+    cli.add_argument("--inner", type=int, default=3)
+    cli.add_argument("--dims", type=int, nargs="+", default=[2, 16, 64])
+    args = cli.parse_args(argv)
+    layers, width, batch, points = (2, 8, 16, 200) if args.smoke else (8, 128, 512, 20_000)
+    hidden = (width, width)
+    report = Report(
+        "spline",
+        args,
+        layers=layers,
+        hidden=hidden,
+        bins=BINS,
+        bound=BOUND,
+        batch=batch,
+        dims=args.dims,
+        rounds=args.rounds,
+        points=points,
+        seeds=[0],
+    )
+    report.write({"time": measure_time(args, layers, hidden, batch), "precision": measure_precision(points)})
+
+
+if __name__ == "__main__":
+    main()
