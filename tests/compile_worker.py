@@ -4,7 +4,7 @@ import shutil
 import sys
 
 import torch
-from constructors import CONSTRUCTORS, CONTEXTS
+from constructors import CONSTRUCTORS, CONTEXTS, EVENTS
 
 from nfcourse import (
     ConditionalNormal,
@@ -39,8 +39,8 @@ def main():
     for name, make in CONSTRUCTORS.items():
         torch.manual_seed(0)
         f = check.randomize(make()).eval()
-        context = torch.randn(16, CONTEXTS[name]) if name in CONTEXTS else None
-        z = check.draw_inputs(f.domain, (16, *check._event_shape(f))).float()
+        context = torch.randn(16, *CONTEXTS[name]) if name in CONTEXTS else None
+        z = check.draw_inputs(f.domain, (16, *(EVENTS.get(name) or check._event_shape(f)))).float()
         x = f(z, context)[0].detach()
         same(f"{name}: inverse", f.inverse, x, context)
         if f.domain is torch.distributions.constraints.real:

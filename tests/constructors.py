@@ -1,6 +1,7 @@
 """One dictionary of named bijections drives every layer's check; see test_bijections.py.
 
-Each entry builds a bijection; ``CONTEXTS`` gives the size of the context of those that need one. A subclass of
+Each entry builds a bijection; ``CONTEXTS`` gives the shape of the context of those that need one,
+``EVENTS`` the shape of a point where the layer does not fix it. A subclass of
 ``Bijection`` that no entry contains fails a test.
 """
 
@@ -10,22 +11,39 @@ import torch
 
 from nfcourse import (
     MLP,
+    NICE,
     PLU,
     ActNorm,
+    AdditiveTransformer,
     Affine,
     BatchNorm,
     Compose,
+    ConvNet,
     Coupling,
+    FlowPP,
+    GatedAttentionNet,
     Inverse,
+    LogisticMixtureTransformer,
     Logit,
+    MaskedCoupling,
     Permutation,
     PReLU,
+    RealNVP,
+    ResidualMLP,
+    RQSTransformer,
     Sigmoid,
+    SplineCoupling,
     alternate_mask,
+    checkerboard_mask,
     half_mask,
 )
 
 small = partial(MLP, hidden=(16,), activation=torch.nn.Tanh)
+residual = partial(ResidualMLP, width=16, activation=torch.tanh)
+conv = partial(ConvNet, width=8)
+attention = partial(GatedAttentionNet, width=8, heads=2)
+# steep splines amplify the rounding of float32 in the log-determinant; see tests of the transformers
+mild_spline = partial(RQSTransformer, min_bin=0.03, min_derivative=0.1)
 
 
 def trained_batch_norm(dim):
@@ -57,6 +75,24 @@ CONSTRUCTORS = {
     "coupling, alternate, flipped": lambda: Coupling(alternate_mask(4, flip=True), small),
     "coupling, two dimensions": lambda: Coupling(half_mask(2), small),
     "coupling, with context": lambda: Coupling(half_mask(4), small, context_features=2),
+    "coupling, additive": lambda: Coupling(half_mask(5), small, AdditiveTransformer()),
+    "coupling, spline": lambda: Coupling(half_mask(5), small, RQSTransformer()),
+    "coupling, spline, with context": lambda: Coupling(alternate_mask(4), residual, RQSTransformer(5), 2),
+    "coupling, logistic mixture": lambda: Coupling(half_mask(5), residual, LogisticMixtureTransformer(3)),
+    "coupling, logistic mixture, with context": lambda: Coupling(half_mask(4), small, LogisticMixtureTransformer(3), 2),
+    "nice": lambda: NICE(5, 3, small),
+    "real nvp": lambda: RealNVP(5, 3, small),
+    "real nvp, with context": lambda: RealNVP(4, 3, small, 2),
+    "spline coupling": lambda: SplineCoupling(5, 3, small),
+    "flow++": lambda: FlowPP(5, 3, small, components=4),
+    "image coupling, channels": lambda: Coupling(half_mask(4), conv, event_dim=3),
+    "image coupling, one channel moves": lambda: Coupling(half_mask(3), conv, event_dim=3),
+    "image coupling, spline, with context": lambda: Coupling(half_mask(4, True), conv, mild_spline(4), 2, event_dim=3),
+    "image coupling, with an image as context": lambda: Coupling(half_mask(4), conv, None, 2, 3, 3),
+    "image coupling, attention": lambda: Coupling(half_mask(4), attention, LogisticMixtureTransformer(3), event_dim=3),
+    "masked coupling, checkerboard": lambda: MaskedCoupling(checkerboard_mask((1, 4, 4)), conv),
+    "masked coupling, with context": lambda: MaskedCoupling(checkerboard_mask((2, 2, 2), True), conv, mild_spline(), 2),
+    "masked coupling, of a vector": lambda: MaskedCoupling(alternate_mask(5), small),
     "inverse": lambda: Inverse(PLU(3)),
     "compose": lambda: Compose(ActNorm(4), PLU(4), PReLU(4), Affine(4)),
     "compose, with context": lambda: Compose(
@@ -67,4 +103,19 @@ CONSTRUCTORS = {
     "compose, to the unit interval": lambda: Compose(PLU(2), Affine(2), Sigmoid()),
 }
 
-CONTEXTS = {"coupling, with context": 2, "compose, with context": 2}
+#: the shape of one context, for those that need one
+CONTEXTS = {
+    "coupling, with context": (2,),
+    "compose, with context": (2,),
+    "coupling, spline, with context": (2,),
+    "coupling, logistic mixture, with context": (2,),
+    "real nvp, with context": (2,),
+    "image coupling, spline, with context": (2,),
+    "image coupling, with an image as context": (2, 4, 4),
+    "masked coupling, with context": (2,),
+}
+
+#: the shape of one point, for layers that take more than one
+EVENTS = {name: (4, 4, 4) for name in CONSTRUCTORS if name.startswith("image coupling")} | {
+    "image coupling, one channel moves": (3, 4, 4)
+}

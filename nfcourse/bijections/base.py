@@ -142,14 +142,14 @@ class Inverse(Bijection):
 
 
 def check_event(value: Tensor, shape: tuple[int | None, ...], layer: str) -> None:
-    """Raise a ValueError unless ``value`` is floating point and ends in ``shape``; ``None`` there is any length.
+    """Raise a ValueError unless ``value`` is floating point and ends in ``shape``; ``None`` there is any length >= 1.
 
     Shape and dtype only: layers never branch on the data, so that they compile and vectorise.
     """
     if not value.dtype.is_floating_point:
         raise ValueError(f"{layer} expects a floating-point tensor, got {value.dtype}.")
     event = value.shape[value.dim() - len(shape) :]
-    if value.dim() < len(shape) or any(n not in (None, m) for n, m in zip(shape, event, strict=True)):
+    if value.dim() < len(shape) or any(m != (n or max(m, 1)) for n, m in zip(shape, event, strict=True)):
         expected = ", ".join(["*batch", *("any" if n is None else str(n) for n in shape)])
         raise ValueError(f"{layer} expects inputs of shape ({expected}), got {tuple(value.shape)}.")
 
