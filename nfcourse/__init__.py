@@ -2,6 +2,7 @@
 
 from . import bijections, check, data, flow, nets, plot, train, widgets
 from .bijections import (
+    MAF,
     NICE,
     PLU,
     ActNorm,
@@ -22,18 +23,22 @@ from .bijections import (
     RealNVP,
     RQSTransformer,
     Sigmoid,
+    SlowMAF,
     SplineCoupling,
     alternate_mask,
     checkerboard_mask,
     half_mask,
+    masked_autoregressive,
 )
 from .flow import ConditionalNormal, Dequantized, DiagonalNormal, Flow, StandardNormal, bits_per_dim
-from .nets import MLP, ConvNet, GatedAttentionNet, ResidualMLP
+from .nets import MADE, MLP, ConvNet, GatedAttentionNet, ResidualMLP
 from .show import show
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "MADE",
+    "MAF",
     "MLP",
     "NICE",
     "PLU",
@@ -62,6 +67,7 @@ __all__ = [
     "RealNVP",
     "ResidualMLP",
     "Sigmoid",
+    "SlowMAF",
     "SplineCoupling",
     "StandardNormal",
     "alternate_mask",
@@ -72,6 +78,7 @@ __all__ = [
     "data",
     "flow",
     "half_mask",
+    "masked_autoregressive",
     "nets",
     "plot",
     "show",

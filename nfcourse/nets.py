@@ -1,12 +1,14 @@
 """Networks that compute parameters: conditioners, encoders, decoders."""
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MLP", "ConvNet", "GatedAttentionNet", "ResidualMLP"]
+__all__ = ["MADE", "MLP", "ConvNet", "GatedAttentionNet", "MaskedLinear", "ResidualMLP"]
 
 
 def _zero(layer: nn.Module) -> nn.Module:
@@ -108,6 +110,228 @@ class ResidualMLP(nn.Module):
         for inner, outer in self.blocks:
             h = h + outer(self.activation(inner(self.activation(h))))
         return self.last(self.activation(h))
+
+
+class MaskedLinear(nn.Linear):
+    r"""A linear layer with some weights held at zero, :math:`u \mapsto (W \odot M) u + b`.
+
+    A mask without any True leaves the bias alone: the weight is then frozen.
+
+    Args:
+        mask: The mask :math:`M`, boolean, ``(n_out, n_in)``, True where a weight acts.
+
+    Shapes:
+        Input ``(*, n_in)``, output ``(*, n_out)``.
+    """
+
+    def __init__(self, mask: Tensor):
+        super().__init__(mask.shape[1], mask.shape[0])
+        # floating point, because multiplying by booleans is several times slower
+        self.register_buffer("mask", mask.to(self.weight.dtype), persistent=False)
+        self.weight.requires_grad_(bool(mask.any()))
+
+    def forward(self, u: Tensor) -> Tensor:
+        """Return the outputs, ``(*, n_out)``."""
+        return F.linear(u, self.weight * self.mask, self.bias)
+
+
+def _order(order, dim: int) -> Tensor:
+    """The order of the coordinates, as a permutation ``(dim,)``."""
+    if order is None:
+        return torch.arange(dim)
+    if isinstance(order, str):
+        if order not in ("reverse", "random"):
+            raise ValueError(f'MADE expects the order None, "reverse", "random" or a permutation, got "{order}".')
+        return torch.arange(dim).flip(0) if order == "reverse" else torch.randperm(dim)
+    order = torch.as_tensor(order)
+    if order.shape != (dim,) or sorted(order.tolist()) != list(range(dim)):
+        raise ValueError(f"MADE expects an order that holds each of 0, ..., {dim - 1} once, got {order.tolist()}.")
+    return order.long()
+
+
+class MADE(nn.Module):
+    r"""A masked network: the parameters of each coordinate depend on the coordinates before it, and on a context.
+
+    Let :math:`r_i \in \{0, \dots, D - 1\}` be the rank of coordinate :math:`i` in the order. Every hidden unit has a
+    degree :math:`m`, and sees inputs of rank below :math:`m` and units of degree at most :math:`m`; the outputs of
+    coordinate :math:`i` see units of degree at most :math:`r_i`. Along any path ranks rise, so that
+
+    .. math::
+        \frac{\partial\, \mathrm{out}_i}{\partial u_j} = 0 \quad\text{unless}\quad r_j < r_i .
+
+    The degrees are spread evenly and sorted within each layer, so that all units up to a degree are one slice; a hidden
+    layer narrower than :math:`D - 1` lacks some degrees, and with them some of the allowed dependences. The context
+    enters every layer linearly and unmasked; then there are units of degree 0, which see the context alone.
+
+    Args:
+        dim: Number :math:`D` of inputs.
+        n_params: Number :math:`P` of outputs per coordinate.
+        hidden: Widths of the hidden layers.
+        order: The coordinates in their order: ``None`` for the natural one, ``"reverse"``, ``"random"`` (drawn from
+            torch's global generator), or a permutation of :math:`0, \dots, D - 1`. Saved with the weights.
+        context_features: Size of the context vector, 0 for none.
+        activation: The nonlinearity, a module class; it must act on each unit alone.
+        zero_init: Whether the last layer starts at zero.
+
+    Shapes:
+        Input ``(*, D)``, context ``(*, context_features)``, output ``(*, P D)``, parameter after parameter: entry
+        :math:`p D + i` is parameter :math:`p` of coordinate :math:`i`.
+
+    Raises:
+        ValueError: If a size is smaller than one, the order is not a permutation, a context is missing or not
+            expected, or an input has another last dimension.
+
+    Source: Germain et al. (2015), sections 3-4; evenly spread degrees instead of random ones.
+    """
+
+    #: coordinates that :meth:`generate` treats together
+    block: int = 8
+
+    def __init__(
+        self,
+        dim: int,
+        n_params: int,
+        hidden: Sequence[int] = (128, 128),
+        order: str | Sequence[int] | Tensor | None = None,
+        context_features: int = 0,
+        activation: Callable[[], nn.Module] = nn.ReLU,
+        zero_init: bool = True,
+    ):
+        super().__init__()
+        if min(dim, n_params, *hidden) < 1 or context_features < 0:
+            raise ValueError(
+                f"MADE expects sizes >= 1, got dim {dim}, n_params {n_params}, hidden {tuple(hidden)}, "
+                f"context_features {context_features}."
+            )
+        self.dim, self.n_params, self.context_features = dim, n_params, context_features
+        # in one dimension and without a context nothing could reach a hidden unit
+        hidden = () if dim == 1 and not context_features else tuple(hidden)
+        lowest = 0 if context_features else 1
+        self.degrees = [[lowest + k * (dim - lowest) // width for k in range(width)] for width in hidden]
+        self.register_buffer("order", _order(order, dim))
+        self.layers = nn.ModuleList(MaskedLinear(mask) for mask in self._masks())
+        self.activation = activation()
+        widths = [*hidden, n_params * dim]
+        self.context = nn.Linear(context_features, sum(widths), bias=False) if context_features else None
+        self.widths = widths
+        if zero_init:
+            _zero(self.layers[-1])
+            if self.context is not None:
+                nn.init.zeros_(self.context.weight[-widths[-1] :])
+        # the masks follow from the order; they are not saved but made again
+        self.register_load_state_dict_post_hook(MADE._renew)
+
+    def _masks(self) -> list[Tensor]:
+        device = self.order.device
+        rank = self.order.argsort()
+        degrees = [torch.tensor(d, device=device) for d in self.degrees]
+        # an input of rank r acts on degrees above r, as would a unit of degree r + 1
+        sources, targets = [rank + 1, *degrees], [*degrees, rank.repeat(self.n_params)]
+        return [target[:, None] >= source for source, target in zip(sources, targets, strict=True)]
+
+    def _renew(self, keys) -> None:
+        for layer, mask in zip(self.layers, self._masks(), strict=True):
+            layer.mask.copy_(mask)
+
+    def _context_terms(self, context: Tensor | None, batch: Sequence[int]) -> list[Tensor]:
+        """What the context adds to each layer, ``(*batch, width)``."""
+        if (context is None) != (self.context is None):
+            got = "none" if context is None else f"one of shape {tuple(context.shape)}"
+            raise ValueError(f"MADE expects a context with {self.context_features} features, got {got}.")
+        if context is None:
+            return []
+        if context.dim() < 1 or context.shape[-1] != self.context_features or not context.dtype.is_floating_point:
+            raise ValueError(
+                f"MADE expects floating-point contexts of shape (*, {self.context_features}), got {context.dtype} of "
+                f"shape {tuple(context.shape)}."
+            )
+        return list(self.context(context).expand(*batch, -1).split(self.widths, -1))
+
+    def forward(self, u: Tensor, context: Tensor | None = None) -> Tensor:
+        """Return the outputs, ``(*, P D)``."""
+        if u.dim() < 1 or u.shape[-1] != self.dim:
+            raise ValueError(f"MADE expects inputs of shape (*, {self.dim}), got {tuple(u.shape)}.")
+        terms = self._context_terms(context, u.shape[:-1])
+        for k, layer in enumerate(self.layers):
+            u = layer(u if k == 0 else self.activation(u))
+            if terms:
+                u = u + terms[k]
+        return u
+
+    def generate(
+        self, draw: Callable[[int, Tensor], Tensor], batch: Sequence[int] = (), context: Tensor | None = None
+    ) -> Tensor:
+        r"""Build points coordinate by coordinate, with about the work of one pass.
+
+        A hidden unit of degree :math:`m` is computed once, when the first :math:`m` coordinates are known, and its
+        share in what comes later is added at once: first to the rest of its block of coordinates alone; when the block
+        is complete, one product of matrices adds the shares of all its units to everything after it.
+
+        Args:
+            draw: Called as ``draw(k, params)`` for :math:`k = 0, \dots, D - 1`; gets the parameters ``(P, n)`` of the
+                k-th coordinate in the order, for all n points of the batch, and returns its values ``(n,)``.
+            batch: Shape of the batch.
+            context: Contexts ``(*batch, context_features)``, if the network has any.
+
+        Returns:
+            The points, ``(*batch, D)``.
+
+        Raises:
+            ValueError: If a context is missing or not expected, or of the wrong size.
+        """
+        dim, count = self.dim, self.n_params
+        weights = [layer.weight * layer.mask for layer in self.layers]
+        # units in rows, points in columns; inputs and outputs in their order, the P outputs of a coordinate together
+        weights[0] = weights[0].index_select(1, self.order)
+        by_rank = torch.arange(count * dim, device=self.order.device).view(count, dim)[:, self.order].T.flatten()
+        weights[-1] = weights[-1].index_select(0, by_rank)
+        biases = [layer.bias for layer in self.layers]
+        n = math.prod(batch)
+        todo = [b[:, None].expand(-1, n) for b in biases]
+        if context is not None or self.context is not None:
+            terms = self._context_terms(context, batch)
+            todo = [b + t.reshape(n, len(b)).T for b, t in zip(todo, terms, strict=True)]
+        todo[-1] = todo[-1].index_select(0, by_rank)
+        # starts[l][k]: how many inputs of layer l belong to the first k coordinates; outputs are the last entry
+        starts = [list(range(dim + 1))]
+        starts += [[bisect_left(degrees, k) for k in range(dim + 1)] for degrees in self.degrees]
+        starts += [[count * k for k in range(dim + 1)]]
+        points = []
+        for low in range(0, dim, self.block):
+            high = min(low + self.block, dim)
+            split = [(s[high] - s[low], s[dim] - s[high]) for s in starts]
+            # rows of the block and rows after it; all earlier columns have been dealt with
+            parts = [t.split(n) for t, n in zip(todo, split[1:], strict=True)]
+            now, todo = [p[0] for p in parts], [p[1] for p in parts]
+            columns = [w[:, : n[0]].split(m) for w, n, m in zip(weights, split[:-1], split[1:], strict=True)]
+            known = self._fill(draw, [c[0] for c in columns], now, starts, low, high)
+            points += known[0]
+            todo = [
+                torch.addmm(t, c[1], torch.cat(u)) if u and len(t) else t
+                for t, c, u in zip(todo, columns, known, strict=True)
+            ]
+            weights = [w[m[0] :, n[0] :] for w, n, m in zip(weights, split[:-1], split[1:], strict=True)]
+        return torch.cat(points).index_select(0, self.order.argsort()).T.reshape(*batch, dim)
+
+    def _fill(self, draw, weights, sums, starts, low, high) -> list[list[Tensor]]:
+        """Inputs and hidden units of the coordinates low, ..., high - 1, given all earlier shares in ``sums``."""
+        known = [[] for _ in weights]
+        columns = [
+            w.split([s[k + 1] - s[k] for k in range(low, high)], 1) for w, s in zip(weights, starts[:-1], strict=True)
+        ]
+        for k in range(low, high):
+            for layer in range(len(weights)):
+                start = starts[layer + 1]
+                ready = sums[layer][start[k] - start[low] : start[k + 1] - start[low]]
+                if layer + 1 < len(weights) and len(ready):
+                    units = self.activation(ready)
+                    known[layer + 1].append(units)
+                    sums[layer + 1] = torch.addmm(sums[layer + 1], columns[layer + 1][k - low], units)
+            value = draw(k, ready)[None]
+            known[0].append(value)
+            if k + 1 < high:
+                sums[0] = torch.addmm(sums[0], columns[0][k - low], value)
+        return known
 
 
 class _ImageNet(nn.Module):

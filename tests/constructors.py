@@ -10,6 +10,7 @@ from functools import partial
 import torch
 
 from nfcourse import (
+    MAF,
     MLP,
     NICE,
     PLU,
@@ -32,13 +33,16 @@ from nfcourse import (
     ResidualMLP,
     RQSTransformer,
     Sigmoid,
+    SlowMAF,
     SplineCoupling,
     alternate_mask,
     checkerboard_mask,
     half_mask,
+    masked_autoregressive,
 )
 
 small = partial(MLP, hidden=(16,), activation=torch.nn.Tanh)
+maf = partial(MAF, hidden=(16, 12), activation=torch.nn.Tanh)
 residual = partial(ResidualMLP, width=16, activation=torch.tanh)
 conv = partial(ConvNet, width=8)
 attention = partial(GatedAttentionNet, width=8, heads=2)
@@ -93,6 +97,22 @@ CONSTRUCTORS = {
     "masked coupling, checkerboard": lambda: MaskedCoupling(checkerboard_mask((1, 4, 4)), conv),
     "masked coupling, with context": lambda: MaskedCoupling(checkerboard_mask((2, 2, 2), True), conv, mild_spline(), 2),
     "masked coupling, of a vector": lambda: MaskedCoupling(alternate_mask(5), small),
+    "maf": lambda: maf(5),
+    "maf, 12 dimensions": lambda: maf(12),
+    "maf, reverse": lambda: maf(5, order="reverse"),
+    "maf, random order": lambda: maf(12, order="random"),
+    "maf, own order, with context": lambda: maf(4, order=[2, 0, 3, 1], context_features=2),
+    "maf, no hidden layer": lambda: MAF(4, hidden=()),
+    "maf, one dimension": lambda: maf(1),
+    "maf, one dimension, with context": lambda: maf(1, context_features=2),
+    "maf, additive": lambda: maf(5, transformer=AdditiveTransformer()),
+    "maf, spline": lambda: maf(5, transformer=mild_spline(4), order="reverse"),
+    "maf, logistic mixture": lambda: maf(4, transformer=LogisticMixtureTransformer(3)),
+    "iaf": lambda: Inverse(maf(5, order="random")),
+    "slow maf": lambda: SlowMAF(maf(5)),
+    "slow maf, random order, with context": lambda: SlowMAF(maf(4, order="random", context_features=2)),
+    "masked autoregressive": lambda: masked_autoregressive(5, 3, (16,)),
+    "masked autoregressive, with context": lambda: masked_autoregressive(4, 2, (16,), mild_spline, "random", 2),
     "inverse": lambda: Inverse(PLU(3)),
     "compose": lambda: Compose(ActNorm(4), PLU(4), PReLU(4), Affine(4)),
     "compose, with context": lambda: Compose(
@@ -105,6 +125,10 @@ CONSTRUCTORS = {
 
 #: the shape of one context, for those that need one
 CONTEXTS = {
+    "maf, own order, with context": (2,),
+    "maf, one dimension, with context": (2,),
+    "slow maf, random order, with context": (2,),
+    "masked autoregressive, with context": (2,),
     "coupling, with context": (2,),
     "compose, with context": (2,),
     "coupling, spline, with context": (2,),

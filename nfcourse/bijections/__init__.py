@@ -1,5 +1,6 @@
 """Bijections: maps that return their value and their log-determinant together."""
 
+from .autoregressive import MAF, SlowMAF, masked_autoregressive
 from .base import Bijection, Compose, Inverse
 from .coupling import (
     NICE,
@@ -18,6 +19,7 @@ from .norm import ActNorm, BatchNorm
 from .transformers import AdditiveTransformer, AffineTransformer, LogisticMixtureTransformer, RQSTransformer
 
 __all__ = [
+    "MAF",
     "NICE",
     "PLU",
     "ActNorm",
@@ -38,8 +40,10 @@ __all__ = [
     "RQSTransformer",
     "RealNVP",
     "Sigmoid",
+    "SlowMAF",
     "SplineCoupling",
     "alternate_mask",
     "checkerboard_mask",
     "half_mask",
+    "masked_autoregressive",
 ]
