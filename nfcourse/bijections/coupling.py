@@ -314,7 +314,7 @@ def FlowPP(
         components: Components of each mixture, see
             :class:`~nfcourse.bijections.transformers.LogisticMixtureTransformer`.
 
-    Source: Ho et al. (2019), section 3.2.
+    Source: Ho et al. (2019), section 3.2.1.
     """
     mixture = partial(LogisticMixtureTransformer, components)
     return Compose(*_stack(dim, layers, conditioner, mixture, context_features))

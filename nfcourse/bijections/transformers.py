@@ -204,7 +204,7 @@ class LogisticMixtureTransformer(nn.Module):
         ``z``, ``x``: ``(*)``; ``params``: ``(3 K + 2, *)``: logits of :math:`\pi`, means less their start, raw
         :math:`s`, raw :math:`a`, :math:`b`; the log-derivative is ``(*)``.
 
-    Source: Ho et al. (2019), section 3.2, equations 11-13.
+    Source: Ho et al. (2019), section 3.2.1.
     """
 
     def __init__(self, components: int = 8, clamp: float = 5.0, steps: int = 40):
