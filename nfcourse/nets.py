@@ -161,7 +161,8 @@ class MADE(nn.Module):
 
     The degrees are spread evenly and sorted within each layer, so that all units up to a degree are one slice; a hidden
     layer narrower than :math:`D - 1` lacks some degrees, and with them some of the allowed dependences. The context
-    enters every layer linearly and unmasked; then there are units of degree 0, which see the context alone.
+    enters every layer linearly and unmasked, the outputs as well; units of degree 0, in layers of width :math:`D` or
+    more, see the context alone.
 
     Args:
         dim: Number :math:`D` of inputs.
@@ -206,18 +207,25 @@ class MADE(nn.Module):
         self.dim, self.n_params, self.context_features = dim, n_params, context_features
         # in one dimension and without a context nothing could reach a hidden unit
         hidden = () if dim == 1 and not context_features else tuple(hidden)
-        lowest = 0 if context_features else 1
-        self.degrees = [[lowest + k * (dim - lowest) // width for k in range(width)] for width in hidden]
+        lowest = [0 if context_features and width >= dim else 1 for width in hidden]
+        self.degrees = [
+            [m + k * (dim - m) // width for k in range(width)] for m, width in zip(lowest, hidden, strict=True)
+        ]
+        # starts[l][k]: how many inputs of layer l (at the end: outputs) belong to the first k coordinates of the order
+        self.starts = [
+            list(range(dim + 1)),
+            *[[bisect_left(degrees, k) for k in range(dim + 1)] for degrees in self.degrees],
+            [n_params * k for k in range(dim + 1)],
+        ]
         self.register_buffer("order", _order(order, dim))
         self.layers = nn.ModuleList(MaskedLinear(mask) for mask in self._masks())
         self.activation = activation()
-        widths = [*hidden, n_params * dim]
-        self.context = nn.Linear(context_features, sum(widths), bias=False) if context_features else None
-        self.widths = widths
+        self.widths = [*hidden, n_params * dim]
+        self.context = nn.Linear(context_features, sum(self.widths), bias=False) if context_features else None
         if zero_init:
             _zero(self.layers[-1])
             if self.context is not None:
-                nn.init.zeros_(self.context.weight[-widths[-1] :])
+                nn.init.zeros_(self.context.weight[-n_params * dim :])
         # the masks follow from the order; they are not saved but made again
         self.register_load_state_dict_post_hook(MADE._renew)
 
@@ -279,55 +287,48 @@ class MADE(nn.Module):
         Raises:
             ValueError: If a context is missing or not expected, or of the wrong size.
         """
-        dim, count = self.dim, self.n_params
+        dim, n = self.dim, math.prod(batch)
+        # points in columns; inputs and outputs in their order, the P outputs of a coordinate together
         weights = [layer.weight * layer.mask for layer in self.layers]
-        # units in rows, points in columns; inputs and outputs in their order, the P outputs of a coordinate together
+        sums = [layer.bias[:, None].expand(-1, n) for layer in self.layers]
+        for k, term in enumerate(self._context_terms(context, batch)):
+            sums[k] = sums[k] + term.reshape(n, self.widths[k]).T
+        rows = (self.order[:, None] + dim * torch.arange(self.n_params, device=self.order.device)).flatten()
         weights[0] = weights[0].index_select(1, self.order)
-        by_rank = torch.arange(count * dim, device=self.order.device).view(count, dim)[:, self.order].T.flatten()
-        weights[-1] = weights[-1].index_select(0, by_rank)
-        biases = [layer.bias for layer in self.layers]
-        n = math.prod(batch)
-        todo = [b[:, None].expand(-1, n) for b in biases]
-        if context is not None or self.context is not None:
-            terms = self._context_terms(context, batch)
-            todo = [b + t.reshape(n, len(b)).T for b, t in zip(todo, terms, strict=True)]
-        todo[-1] = todo[-1].index_select(0, by_rank)
-        # starts[l][k]: how many inputs of layer l belong to the first k coordinates; outputs are the last entry
-        starts = [list(range(dim + 1))]
-        starts += [[bisect_left(degrees, k) for k in range(dim + 1)] for degrees in self.degrees]
-        starts += [[count * k for k in range(dim + 1)]]
+        weights[-1], sums[-1] = weights[-1].index_select(0, rows), sums[-1].index_select(0, rows)
         points = []
         for low in range(0, dim, self.block):
             high = min(low + self.block, dim)
-            split = [(s[high] - s[low], s[dim] - s[high]) for s in starts]
-            # rows of the block and rows after it; all earlier columns have been dealt with
-            parts = [t.split(n) for t, n in zip(todo, split[1:], strict=True)]
-            now, todo = [p[0] for p in parts], [p[1] for p in parts]
-            columns = [w[:, : n[0]].split(m) for w, n, m in zip(weights, split[:-1], split[1:], strict=True)]
-            known = self._fill(draw, [c[0] for c in columns], now, starts, low, high)
+            sizes = [s[high] - s[low] for s in self.starts]
+            parts = list(zip(weights, sums, sizes[:-1], sizes[1:], strict=True))
+            inner = [w[:n_out, :n_in] for w, _, n_in, n_out in parts]
+            known = self._fill_block(draw, inner, [s[:n_out] for _, s, _, n_out in parts], low, high)
             points += known[0]
-            todo = [
-                torch.addmm(t, c[1], torch.cat(u)) if u and len(t) else t
-                for t, c, u in zip(todo, columns, known, strict=True)
+            sums = [
+                torch.addmm(s[n_out:], w[n_out:, :n_in], torch.cat(units)) if units else s[n_out:]
+                for (w, s, n_in, n_out), units in zip(parts, known, strict=True)
             ]
-            weights = [w[m[0] :, n[0] :] for w, n, m in zip(weights, split[:-1], split[1:], strict=True)]
+            weights = [w[n_out:, n_in:] for w, _, n_in, n_out in parts]
         return torch.cat(points).index_select(0, self.order.argsort()).T.reshape(*batch, dim)
 
-    def _fill(self, draw, weights, sums, starts, low, high) -> list[list[Tensor]]:
-        """Inputs and hidden units of the coordinates low, ..., high - 1, given all earlier shares in ``sums``."""
+    def _fill_block(self, draw, weights, sums, low, high) -> list[list[Tensor]]:
+        """The inputs and hidden units that belong to the coordinates low, ..., high - 1.
+
+        ``sums`` holds all that earlier blocks add to each layer, ``weights`` acts within the block.
+        """
         known = [[] for _ in weights]
         columns = [
-            w.split([s[k + 1] - s[k] for k in range(low, high)], 1) for w, s in zip(weights, starts[:-1], strict=True)
+            w.split([s[k + 1] - s[k] for k in range(low, high)], 1)
+            for w, s in zip(weights, self.starts[:-1], strict=True)
         ]
         for k in range(low, high):
-            for layer in range(len(weights)):
-                start = starts[layer + 1]
+            for layer, start in enumerate(self.starts[1:]):
                 ready = sums[layer][start[k] - start[low] : start[k + 1] - start[low]]
-                if layer + 1 < len(weights) and len(ready):
+                if layer + 1 < len(weights) and start[k + 1] > start[k]:
                     units = self.activation(ready)
                     known[layer + 1].append(units)
                     sums[layer + 1] = torch.addmm(sums[layer + 1], columns[layer + 1][k - low], units)
-            value = draw(k, ready)[None]
+            value = draw(k, ready)[None]  # what is ready last are the parameters of coordinate k
             known[0].append(value)
             if k + 1 < high:
                 sums[0] = torch.addmm(sums[0], columns[0][k - low], value)
@@ -373,7 +374,7 @@ class ConvNet(_ImageNet):
     Raises:
         ValueError: If a size is smaller than one.
 
-    Source: Dinh et al. (2017), section 3.6; Kingma and Dhariwal (2018), section 3.3 (zero start).
+    Source: Dinh et al. (2017), section 4.1; Kingma and Dhariwal (2018), section 3.3 (zero start).
     """
 
     def __init__(self, n_in: int, n_out: int, width: int = 64, blocks: int = 1, zero_init: bool = True):
@@ -435,7 +436,7 @@ class GatedAttentionNet(_ImageNet):
     Raises:
         ValueError: If a size is smaller than one or ``heads`` does not divide ``width``.
 
-    Source: Ho et al. (2019), section 3.3 and appendix.
+    Source: Ho et al. (2019), section 3.2.2.
     """
 
     def __init__(self, n_in: int, n_out: int, width: int = 32, blocks: int = 1, heads: int = 4, zero_init: bool = True):
