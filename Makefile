@@ -3,7 +3,8 @@
 #   make book      build the HTML, warnings as errors, and say where to open it
 #   make test      lint, tests, every notebook re-run and compared, the built book in a headless browser
 #   make execute   re-run the chapters and store their outputs, run times and peak memory
-#   make bench     time the flows against their bare networks and against public libraries
+#   make bench     time the flows against their bare networks and against public libraries; the precision of splines
+#   make bench-quality  train the same flows in all libraries, compare what they reach, Glow too; half an hour
 #   make clean     remove what was built; the environment stays
 #
 # A CPU-only PyTorch: make book TORCH_INDEX=<the index that PyTorch's install page names for CPU>
@@ -18,7 +19,7 @@ CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 # What notebooks need to print the same numbers everywhere: no live widgets, no progress bars, one thread each.
 STABLE := NFCOURSE_STATIC=1 TQDM_DISABLE=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0
 
-.PHONY: book test execute bench clean
+.PHONY: book test execute bench bench-quality clean
 
 book: $(READY)
 	@$(BIN)/python scripts/build_book.py
@@ -32,7 +33,13 @@ execute: $(READY)
 	$(STABLE) $(BIN)/python scripts/execute.py $(CHAPTERS)
 
 bench: $(READY)
-	$(BIN)/python tests/benchmarks/coupling.py
+	$(call benchmark,coupling autoregressive spline depth)
+
+bench-quality: $(READY)
+	$(call benchmark,quality image)
+
+# every script stores its figures, and the page of the book is made from them
+benchmark = $(foreach name,$(1),$(STABLE) $(BIN)/python tests/benchmarks/$(name).py --json book/results/bench_$(name).json && )$(BIN)/python scripts/bench_page.py
 
 clean:
 	rm -rf _build .pytest_cache .ruff_cache .hypothesis nfcourse.egg-info

@@ -6,6 +6,7 @@ this package; where it builds its own (zuko, and all masked networks), it keeps 
 """
 
 import argparse
+import gc
 import json
 import os
 import platform
@@ -23,7 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from nfcourse import MLP, Compose, Coupling, Flow, StandardNormal, alternate_mask, half_mask
-from nfcourse.bijections import RQSTransformer
+from nfcourse.bijections import RQSTransformer, masked_autoregressive
 
 LIBRARIES = ("ours", "zuko", "nflows", "normflows")
 BINS, BOUND = 8, 5.0
@@ -171,8 +172,6 @@ def autoregressive(library, dim, layers, hidden):
 
 
 def _ours_maf(dim, layers, hidden):
-    from nfcourse.bijections import masked_autoregressive
-
     return _ours(Flow(StandardNormal(dim), masked_autoregressive(dim, layers, hidden=hidden)))
 
 
@@ -285,16 +284,20 @@ def bare(cls, *args):
 def time_in_turn(jobs, rounds, inner):
     """Median processor seconds of each job; the jobs take turns, so that a drift of the machine meets all.
 
-    Processor time, because wall time says more about what else the machine is doing. Two rounds warm up.
+    Processor time, because wall time says more about what else the machine is doing. Two rounds warm up. Garbage is
+    collected between the rounds, so that nobody pays for the garbage of another.
     """
     seconds = {name: [] for name in jobs}
+    gc.disable()
     for k in range(rounds + 2):
+        gc.collect()
         for name, job in jobs.items():
             start = time.process_time()
             for _ in range(inner):
                 job()
             if k >= 2:
                 seconds[name].append((time.process_time() - start) / inner)
+    gc.enable()
     return {name: statistics.median(s) for name, s in seconds.items()}
 
 

@@ -124,25 +124,25 @@ def precision(spline, std, points, seed=0):
         "bounded_points": int(bounded.sum()),
         "errors": errors + more,
         "nan": int((~fine).sum()) - errors - more,
-        "bad_gradients": gradients(spline, z, params),
+        "bad_gradients": gradients(spline, z, x, params),
     }
 
 
-def gradients(spline, z, params):
+def gradients(spline, z, x, params):
     """Number of points, in both directions, inside and outside of the interval, with a gradient that is not finite.
 
     None if the library raises an error.
     """
     bad = 0
-    for inverse in (False, True):
-        for scale in (1.0, 3.0):
-            inputs = [t.clone().requires_grad_() for t in (scale * z, *params)]
-            try:
-                value, log_derivative = spline(*inputs, inverse=inverse)
-                grads = torch.autograd.grad(value.sum() + log_derivative.sum(), inputs)
-            except Exception:
-                return None
-            bad += int(sum(~g.reshape(len(z), -1).isfinite().all(1) for g in grads).bool().sum())
+    x = x.nan_to_num()
+    for value, inverse in ((z, False), (3 * z, False), (x, True), (3 * x, True)):
+        inputs = [t.clone().requires_grad_() for t in (value, *params)]
+        try:
+            out, log_derivative = spline(*inputs, inverse=inverse)
+            grads = torch.autograd.grad(out.sum() + log_derivative.sum(), inputs)
+        except Exception:
+            return None
+        bad += int(sum(~g.reshape(len(z), -1).isfinite().all(1) for g in grads).bool().sum())
     return bad
 
 
