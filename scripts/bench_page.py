@@ -204,10 +204,9 @@ def machine(files):
         threads = "one thread" if m["threads"] == 1 else f"{m['threads']} threads"
         minutes = sum(files[name]["seconds"] for name in names) / 60
         which = "" if len(groups) == 1 else f"({', '.join(names)}) "
-        sentences.append(
-            f"Measured {which}on {' to '.join(days[:1] + days[1:][-1:])}: {m['system']}, processor {m['cpu']} with {m['cores']} cores, {threads}; {versions}. The runs took "
-            f"{minutes:.0f} minutes.\n"
-        )
+        days = " to ".join(days[:1] + days[1:][-1:])
+        where = f"{m['system']}, processor {m['cpu']} with {m['cores']} cores, {threads}; {versions}"
+        sentences.append(f"Measured {which}on {days}: {where}. The runs took {minutes:.0f} minutes.\n")
     return "\n".join(sentences)
 
 
