@@ -41,7 +41,7 @@ class MAF(Bijection):
         ValueError: If a size is smaller than one, the order is not a permutation, a context is missing or not
             expected, or an input has another last dimension or is not floating point.
 
-    Source: Papamakarios et al. (2017), equations 3-5; Kingma et al. (2016), algorithm 1, for IAF.
+    Source: Papamakarios et al. (2017), section 3.1; Kingma et al. (2016), algorithm 1, for IAF.
     """
 
     def __init__(
