@@ -180,7 +180,7 @@ class MADE(nn.Module):
 
     Raises:
         ValueError: If a size is smaller than one, the order is not a permutation, a context is missing or not
-            expected, or an input has another last dimension.
+            expected, or an input has another last dimension or is not floating point.
 
     Source: Germain et al. (2015), sections 3-4; evenly spread degrees instead of random ones.
     """
@@ -257,8 +257,10 @@ class MADE(nn.Module):
 
     def forward(self, u: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the outputs, ``(*, P D)``."""
-        if u.dim() < 1 or u.shape[-1] != self.dim:
-            raise ValueError(f"MADE expects inputs of shape (*, {self.dim}), got {tuple(u.shape)}.")
+        if u.dim() < 1 or u.shape[-1] != self.dim or not u.dtype.is_floating_point:
+            raise ValueError(
+                f"MADE expects floating-point inputs of shape (*, {self.dim}), got {u.dtype} of shape {tuple(u.shape)}."
+            )
         terms = self._context_terms(context, u.shape[:-1])
         for k, layer in enumerate(self.layers):
             u = layer(u if k == 0 else self.activation(u))

@@ -245,6 +245,7 @@ def test_rsample_learns():
         (lambda: MAF(3, order=[0, 1, 1]), "once"),
         (lambda: MADE(3, 0), "sizes >= 1"),
         (lambda: MADE(3, 1)(torch.zeros(2, 4)), r"\(\*, 3\)"),
+        (lambda: MADE(3, 1)(torch.zeros(2, 3).long()), "int64"),
         (lambda: SlowMAF(nn.Linear(2, 2)), "Linear"),
         (lambda: masked_autoregressive(3, order="sideways"), "sideways"),
         (lambda: masked_autoregressive(3, layers=0), "at least one"),
