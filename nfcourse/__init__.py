@@ -1,6 +1,6 @@
 """nfcourse: the package behind *Normalizing Flows: from Measures to Mixtures*."""
 
-from . import bijections, check, data, flow, nets, plot, train, widgets
+from . import bijections, check, data, flow, models, nets, plot, train, widgets
 from .bijections import (
     MAF,
     NICE,
@@ -12,6 +12,8 @@ from .bijections import (
     BatchNorm,
     Bijection,
     Compose,
+    ConditionalAffine,
+    Conv1x1,
     Coupling,
     FlowPP,
     Inverse,
@@ -25,12 +27,15 @@ from .bijections import (
     Sigmoid,
     SlowMAF,
     SplineCoupling,
+    Squeeze,
     alternate_mask,
     checkerboard_mask,
+    glow_step,
     half_mask,
     masked_autoregressive,
 )
-from .flow import ConditionalNormal, Dequantized, DiagonalNormal, Flow, StandardNormal, bits_per_dim
+from .flow import ConditionalNormal, Dequantized, DiagonalNormal, FactorOut, Flow, StandardNormal, bits_per_dim
+from .models.image import multiscale, noise_flow
 from .nets import MADE, MLP, ConvNet, GatedAttentionNet, ResidualMLP
 from .show import show
 
@@ -49,11 +54,14 @@ __all__ = [
     "BatchNorm",
     "Bijection",
     "Compose",
+    "ConditionalAffine",
     "ConditionalNormal",
+    "Conv1x1",
     "ConvNet",
     "Coupling",
     "Dequantized",
     "DiagonalNormal",
+    "FactorOut",
     "Flow",
     "FlowPP",
     "GatedAttentionNet",
@@ -69,6 +77,7 @@ __all__ = [
     "Sigmoid",
     "SlowMAF",
     "SplineCoupling",
+    "Squeeze",
     "StandardNormal",
     "alternate_mask",
     "bijections",
@@ -77,9 +86,13 @@ __all__ = [
     "checkerboard_mask",
     "data",
     "flow",
+    "glow_step",
     "half_mask",
     "masked_autoregressive",
+    "models",
+    "multiscale",
     "nets",
+    "noise_flow",
     "plot",
     "show",
     "train",

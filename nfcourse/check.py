@@ -411,15 +411,18 @@ def check_bijection(
 
 
 def _event_shape(f: Bijection) -> tuple[int, ...]:
-    for part in f.modules():
-        if isinstance(part, Bijection):
-            if hasattr(part, "shape"):
-                return tuple(part.shape)
-            if hasattr(part, "dim"):
-                return (part.dim,)
-            if hasattr(part, "order"):
-                return tuple(part.order.shape)
-    return (3,) * f.event_dim
+    """An event shape that the layer takes on the base side; of images 4x4 where any size will do."""
+    parts = [part for part in f.modules() if isinstance(part, Bijection) and part.event_dim == f.event_dim]
+    size = (4, 4) if f.event_dim == 3 else ()
+    for part in parts:
+        if hasattr(part, "shape"):
+            return tuple(part.shape)
+    for part in parts:
+        if hasattr(part, "dim"):
+            return (part.dim, *size)
+        if hasattr(part, "order"):
+            return tuple(part.order.shape)
+    return (4, *size) if f.event_dim == 3 else (3,) * f.event_dim
 
 
 def _require(condition: bool, message: str) -> None:
@@ -481,7 +484,8 @@ def _check_shapes(f, z, context, label) -> None:
                 point = part if text == "forward" else f(part, c)[0]
                 value, log_det = method(point, c)
                 shapes = f"{tuple(point.shape)} to {tuple(value.shape)}"
-                _require(value.shape == point.shape, f"{label}: {text} maps {shapes}.")
+                event = f.forward_shape(z.shape[1:]) if text == "forward" else z.shape[1:]
+                _require(value.shape == (*batch, *event), f"{label}: {text} maps {shapes}.")
                 _require(
                     log_det.shape == torch.Size(batch),
                     f"{label}: log_det of {text} has shape {tuple(log_det.shape)}, expected {batch}.",
@@ -496,8 +500,9 @@ def _check_gradients(f, z, context, name) -> None:
     """Each parameter reaches value or log_det in some direction."""
     x, log_det = f(z, context)
     back, log_det_back = f.inverse(x.detach(), context)
-    weights = torch.linspace(0.5, 1.5, x[0].numel(), dtype=x.dtype).reshape(x.shape[1:])
-    loss = (x * weights).sum() + 0.7 * log_det.sum() + (back * weights).square().sum() + 0.3 * log_det_back.sum()
+    weights = torch.linspace(0.5, 1.5, x[0].numel(), dtype=x.dtype)
+    on_x, on_z = (weights * v.flatten(1) for v in (x, back))
+    loss = on_x.sum() + 0.7 * log_det.sum() + on_z.square().sum() + 0.3 * log_det_back.sum()
     named = [(k, p) for k, p in f.named_parameters() if p.requires_grad]
     if not named:
         return

@@ -12,6 +12,7 @@ __all__ = [
     "ConditionalNormal",
     "Dequantized",
     "DiagonalNormal",
+    "FactorOut",
     "Flow",
     "FlowDistribution",
     "StandardNormal",
@@ -127,20 +128,24 @@ class Flow(nn.Module):
         r"""Return :math:`\log p_X(x \mid c)`, of shape ``(*batch)``; the same as calling the flow."""
         return self(x, context)
 
-    def _base_sample(self, shape: tuple[int, ...], context: Tensor | None):
-        """Draw from the base; return the draw, its distribution and the context, expanded to the draw's batch."""
+    def _base(self, context: Tensor | None, shape: tuple[int, ...] = ()):
+        """Return the base, with the batch of the context, and the context expanded to a draw of that shape."""
         base = self.base(context)
         if context is not None:
             batch = context.shape[: context.dim() - self.bijection.context_dim]
             if base.batch_shape != batch:
                 base = base.expand(batch)
             context = context.expand(*shape, *context.shape)
-        return base.rsample(torch.Size(shape)) if base.has_rsample else base.sample(torch.Size(shape)), base, context
+        return base, context
 
-    def sample(self, shape: tuple[int, ...] = (), context: Tensor | None = None) -> Tensor:
-        """Return draws of shape ``(*shape, *context_batch, *event)``, with gradients where the base allows them."""
-        z, _, context = self._base_sample(tuple(shape), context)
-        return self.bijection(z, context)[0]
+    def sample(self, shape: tuple[int, ...] = (), context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
+        r"""Return draws of shape ``(*shape, *context_batch, *event)``, with gradients where the base allows them.
+
+        At temperature :math:`T` every standardised noise (see :meth:`latents`) is multiplied by :math:`T`: below 1 the
+        draws keep to what is typical and vary less; at 0 there is one, the image of the mean.
+        """
+        base, context = self._base(context, tuple(shape))
+        return self.bijection(_draw(base, shape, temperature), context)[0]
 
     def sample_and_log_prob(self, shape: tuple[int, ...] = (), context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""Return draws and their log-densities in one pass, without any inverse.
@@ -148,17 +153,65 @@ class Flow(nn.Module):
         .. math::
             x = f(z), \qquad \log p_X(x) = \log p_Z(z) - \log\lvert\det J_f(z)\rvert .
         """
-        z, base, context = self._base_sample(tuple(shape), context)
+        base, context = self._base(context, tuple(shape))
+        if isinstance(base, FactoredDistribution):
+            z, log_prob = base.sample_and_log_prob(shape)
+        else:
+            z = _draw(base, shape)
+            log_prob = base.log_prob(z)
         x, log_det = self.bijection(z, context)
-        return x, base.log_prob(z) - log_det
+        return x, log_prob - log_det
+
+    def latents(self, x: Tensor, context: Tensor | None = None) -> list[Tensor]:
+        r"""Return the standardised noises that make ``x``, those of the shallowest level first.
+
+        For a base with mean :math:`\mu` and standard deviation :math:`\sigma` there is one,
+        :math:`\varepsilon = (f^{-1}(x) - \mu) / \sigma`; for :class:`FactorOut` those of its prior, then those below.
+        """
+        z, _ = self.bijection.inverse(x, context)
+        base, _ = self._base(context)
+        return base.latents(z) if isinstance(base, FactoredDistribution) else [(z - base.mean) / base.stddev]
+
+    def from_latents(self, latents: list[Tensor], context: Tensor | None = None) -> Tensor:
+        """Return the ``x`` whose :meth:`latents` these are.
+
+        Raises:
+            ValueError: If there are too few or too many.
+        """
+        stack = list(latents)
+        x = self._build(stack, context)
+        if stack:
+            raise ValueError(f"from_latents expects {len(latents) - len(stack)} latents, got {len(latents)}.")
+        return x
+
+    def _build(self, stack: list[Tensor], context: Tensor | None) -> Tensor:
+        """Take what this flow needs from the end of the stack: the deepest noise is used first."""
+        base, _ = self._base(context)
+        if isinstance(base, FactoredDistribution):
+            z = base.build(stack)
+        elif stack:
+            z = base.mean + base.stddev * stack.pop()
+        else:
+            raise ValueError("from_latents expects more latents than it got.")
+        return self.bijection(z, context)[0]
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Let the layers that start from data do so; called once, before training."""
-        self.bijection.initialize(x, context)
+        """Let the layers that start from data do so, then those inside the base; called once, before training."""
+        z = self.bijection.initialize(x, context)
+        if hasattr(self.base, "initialize"):
+            self.base.initialize(z, context)
 
     def distribution(self, context: Tensor | None = None) -> "FlowDistribution":
         """Return the flow, given the context, as a ``torch.distributions`` distribution."""
         return FlowDistribution(self, context)
+
+
+def _draw(base: Distribution, shape: tuple[int, ...], temperature: float = 1.0) -> Tensor:
+    """Draw from a base, with gradients if it can; the distance to its mean is multiplied by the temperature."""
+    if isinstance(base, FactoredDistribution):
+        return base.rsample(shape, temperature)
+    z = base.rsample(torch.Size(shape)) if base.has_rsample else base.sample(torch.Size(shape))
+    return z if temperature == 1 else base.mean + temperature * (z - base.mean)
 
 
 class FlowDistribution(Distribution):
@@ -176,7 +229,8 @@ class FlowDistribution(Distribution):
         batch = base.batch_shape if context is None else context.shape[: context.dim() - flow.bijection.context_dim]
         self.flow, self.context = flow, context
         self.has_rsample = base.has_rsample
-        super().__init__(torch.Size(batch), base.event_shape, validate_args=False)
+        event = torch.Size(flow.bijection.forward_shape(base.event_shape))
+        super().__init__(torch.Size(batch), event, validate_args=False)
 
     @property
     def support(self):
@@ -203,22 +257,115 @@ class FlowDistribution(Distribution):
         return self.flow(value, context)
 
 
-class Dequantized(nn.Module):
-    r"""A model of integers: a density on :math:`[0, 1)^D` seen through uniform noise.
+class FactorOut(nn.Module):
+    r"""A base that is itself made of models: half of the channels stop here, the other half go deeper.
 
-    For :math:`x \in \{0, \dots, K-1\}^D`, :math:`u \sim \mathrm U[0,1)^D` and a model :math:`p` of :math:`y = (x+u)/K`,
+    With :math:`z = (z_1, y)` split along the channels,
+
+    .. math::
+        \log p(z) = \log p_{\text{prior}}(z_1 \mid y) + \log p_{\text{deeper}}(y) .
+
+    Multi-scale flows are nested: ``Flow(FactorOut(prior, Flow(FactorOut(...), g)), f)``.
+
+    Args:
+        prior: Conditional flow of :math:`z_1` with :math:`y` as its context, for instance
+            ``Flow(StandardNormal(shape), ConditionalAffine(net, event_dim=3))``.
+        deeper: Flow of :math:`y`; a context of the whole model goes to it.
+
+    Shapes:
+        ``z``: ``(*batch, 2 C, H, W)``; both halves ``(*batch, C, H, W)``.
+
+    Raises:
+        ValueError: If ``prior`` or ``deeper`` is not a :class:`Flow`.
+
+    Source: Dinh et al. (2017), section 3.6, equations 13-16; Kingma and Dhariwal (2018), figure 2b.
+    """
+
+    def __init__(self, prior: Flow, deeper: Flow):
+        super().__init__()
+        for name, part in (("prior", prior), ("deeper", deeper)):
+            if not isinstance(part, Flow):
+                raise ValueError(f"FactorOut expects a Flow as {name}, got {type(part).__name__}.")
+        self.prior, self.deeper = prior, deeper
+
+    def forward(self, context: Tensor | None = None) -> "FactoredDistribution":
+        """Return the distribution, of event shape ``(2 C, H, W)``."""
+        return FactoredDistribution(self.prior, self.deeper.distribution(context))
+
+    def initialize(self, z: Tensor, context: Tensor | None = None) -> None:
+        """Initialise both parts from their half of the batch."""
+        z1, y = z.chunk(2, -3)
+        self.prior.initialize(z1, y)
+        self.deeper.initialize(y, context)
+
+
+class FactoredDistribution(Distribution):
+    """What :class:`FactorOut` returns: draw the deeper half first, then the other half given it.
+
+    Args:
+        prior: Conditional flow of the first half.
+        deeper: Distribution of the second half.
+    """
+
+    arg_constraints = {}
+
+    def __init__(self, prior: Flow, deeper: FlowDistribution):
+        self.prior, self.deeper, self.has_rsample = prior, deeper, deeper.has_rsample
+        channels, *size = deeper.event_shape
+        super().__init__(deeper.batch_shape, torch.Size([2 * channels, *size]), validate_args=False)
+
+    def log_prob(self, value):
+        r"""Return :math:`\log p_{\text{prior}}(z_1 \mid y) + \log p_{\text{deeper}}(y)`."""
+        z1, y = value.chunk(2, -3)
+        return self.prior(z1, y) + self.deeper.log_prob(y)
+
+    def rsample(self, sample_shape=(), temperature=1.0):
+        """Draw with gradients; shape ``(*sample_shape, *batch_shape, *event_shape)``."""
+        y = self.deeper.flow.sample(tuple(sample_shape), self.deeper.context, temperature)
+        return torch.cat([self.prior.sample((), y, temperature), y], -3)
+
+    def sample(self, sample_shape=()):
+        """Draw without gradients."""
+        with torch.no_grad():
+            return self.rsample(sample_shape)
+
+    def sample_and_log_prob(self, sample_shape=()):
+        """Draw both halves with their log-densities, without any inverse."""
+        y, log_y = self.deeper.flow.sample_and_log_prob(tuple(sample_shape), self.deeper.context)
+        z1, log_z1 = self.prior.sample_and_log_prob((), y)
+        return torch.cat([z1, y], -3), log_z1 + log_y
+
+    def latents(self, value):
+        """The noises of the first half, then those of the deeper one."""
+        z1, y = value.chunk(2, -3)
+        return self.prior.latents(z1, y) + self.deeper.flow.latents(y, self.deeper.context)
+
+    def build(self, stack):
+        """Undo :meth:`latents`, taking the noises from the end of the stack."""
+        y = self.deeper.flow._build(stack, self.deeper.context)
+        return torch.cat([self.prior._build(stack, y), y], -3)
+
+
+class Dequantized(nn.Module):
+    r"""A model of integers: a density on :math:`[0, 1)^D` seen through noise.
+
+    For :math:`x \in \{0, \dots, K-1\}^D`, a model :math:`p` of :math:`y = (x+u)/K` and noise
+    :math:`u \sim q(\cdot \mid x)` on :math:`[0,1)^D`,
 
     .. math::
         \log P(x) = \log \int_{[0,1)^D} p\Bigl(\frac{x+u}{K}\Bigr) K^{-D}\, \mathrm d u
-        \;\ge\; \mathbb E_u \log p\Bigl(\frac{x+u}{K}\Bigr) - D \log K .
+        \;\ge\; \mathbb E_u \Bigl[\log p\Bigl(\frac{x+u}{K}\Bigr) - \log q(u \mid x)\Bigr] - D \log K .
 
-    A call draws one :math:`u` per point and returns what stands in the last expectation: an unbiased estimate of a
-    **lower bound** on :math:`\log P(x)`, in nats with respect to counting measure.
+    The gap is the divergence of :math:`q(u \mid x)` from :math:`p(u \mid x)`. Uniform noise has :math:`\log q = 0`; a
+    learned :math:`q`, variational dequantisation, can close the gap. A call draws one :math:`u` per point and returns
+    what stands in the last expectation: an unbiased estimate of a **lower bound** on :math:`\log P(x)`, in nats with
+    respect to counting measure.
 
     Args:
         model: Model of points in :math:`[0,1)^D`, called as ``model(y, context)``.
         levels: The number :math:`K \ge 2` of integer levels.
         event_dim: Number of trailing dimensions that form one point.
+        noise: Flow :math:`q` of points in :math:`(0,1)^D` with :math:`x/K` as its context; ``None`` for uniform noise.
 
     Shapes:
         ``x``: ``(*batch, *event)``, of any integer dtype or of floats that hold integers.
@@ -227,42 +374,58 @@ class Dequantized(nn.Module):
         ValueError: If ``levels < 2``, or ``x`` is boolean or complex. (Values outside 0..K-1 are not looked for here;
             :func:`nfcourse.check.validate` finds them where data enters.)
 
-    Source: Theis et al. (2016), section 3.1; Uria et al. (2013), section 3.
+    Source: Theis et al. (2016), section 3.1; Uria et al. (2013), section 3; Ho et al. (2019), section 3.1, equation 9.
     """
 
-    def __init__(self, model: nn.Module, levels: int, event_dim: int = 1):
+    def __init__(self, model: nn.Module, levels: int, event_dim: int = 1, noise: Flow | None = None):
         super().__init__()
         if levels < 2:
             raise ValueError(f"Dequantized expects at least 2 levels, got {levels}.")
-        self.model, self.levels, self.event_dim = model, levels, event_dim
+        self.model, self.levels, self.event_dim, self.noise = model, levels, event_dim, noise
+
+    def _floats(self, x: Tensor) -> Tensor:
+        if x.dtype == torch.bool or x.dtype.is_complex:
+            raise ValueError(f"Dequantized expects integers or floats that hold integers, got {x.dtype}.")
+        return x if x.dtype.is_floating_point else x.to(torch.get_default_dtype())
+
+    def _place(self, x: Tensor, u: Tensor) -> Tensor:
+        # K - 1 + u rounds up to K when u is within rounding of 1
+        return ((x + u) / self.levels).clamp(max=1 - torch.finfo(x.dtype).eps / 2)
 
     def dequantize(self, x: Tensor) -> Tensor:
         """Return one draw of :math:`(x + u)/K`, in the dtype of ``x`` if that is floating, else the default."""
-        if x.dtype == torch.bool or x.dtype.is_complex:
-            raise ValueError(f"Dequantized expects integers or floats that hold integers, got {x.dtype}.")
-        x = x if x.dtype.is_floating_point else x.to(torch.get_default_dtype())
-        y = (x + torch.rand_like(x)) / self.levels
-        # K - 1 + u rounds up to K when u is within rounding of 1
-        return y.clamp(max=1 - torch.finfo(y.dtype).eps / 2)
+        x = self._floats(x)
+        return self._place(x, torch.rand_like(x) if self.noise is None else self.noise.sample((), x / self.levels))
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return a draw of the bound on :math:`\log P(x)`, of shape ``(*batch)``."""
+        x = self._floats(x)
+        u, log_q = (
+            (torch.rand_like(x), 0.0) if self.noise is None else self.noise.sample_and_log_prob((), x / self.levels)
+        )
         dims = math.prod(x.shape[x.dim() - self.event_dim :])
-        return self.model(self.dequantize(x), context) - dims * math.log(self.levels)
+        return self.model(self._place(x, u), context) - log_q - dims * math.log(self.levels)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return a draw of the bound on :math:`\log P(x)`; the same as calling the model."""
         return self(x, context)
 
-    def sample(self, shape: tuple[int, ...] = (), context: Tensor | None = None) -> Tensor:
-        r"""Return integers :math:`\lfloor K y \rfloor`, kept inside 0..K-1, for draws :math:`y` of the model."""
-        y = self.model.sample(shape, context).detach()
+    def sample(self, shape: tuple[int, ...] = (), context: Tensor | None = None, **how) -> Tensor:
+        r"""Return integers :math:`\lfloor K y \rfloor`, kept inside 0..K-1, for draws :math:`y` of the model.
+
+        Keywords, such as ``temperature``, go to the model's own ``sample``.
+        """
+        y = self.model.sample(shape, context, **how).detach()
         return (y * self.levels).floor().clamp(0, self.levels - 1).long()
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
-        """Dequantise the batch and pass it on to the model's own initialisation, if it has one."""
+        """Pass the batch under uniform noise on to the model's own initialisation, and the noise to that of q."""
+        x = self._floats(x)
+        u = torch.rand_like(x)
         if hasattr(self.model, "initialize"):
-            self.model.initialize(self.dequantize(x), context)
+            self.model.initialize(self._place(x, u), context)
+        if self.noise is not None:
+            self.noise.initialize(u, x / self.levels)
 
 
 def bits_per_dim(log_prob: Tensor, dims: int) -> Tensor:

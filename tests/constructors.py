@@ -19,6 +19,8 @@ from nfcourse import (
     Affine,
     BatchNorm,
     Compose,
+    ConditionalAffine,
+    Conv1x1,
     ConvNet,
     Coupling,
     FlowPP,
@@ -35,8 +37,10 @@ from nfcourse import (
     Sigmoid,
     SlowMAF,
     SplineCoupling,
+    Squeeze,
     alternate_mask,
     checkerboard_mask,
+    glow_step,
     half_mask,
     masked_autoregressive,
 )
@@ -61,6 +65,10 @@ def trained_batch_norm(dim):
 CONSTRUCTORS = {
     "affine": lambda: Affine(3, loc=0.5, scale=2.0),
     "affine, two event dimensions": lambda: Affine((2, 3)),
+    "affine, shared over positions": lambda: Affine((2, 3, 2), 0.5, 2.0, share=2),
+    "affine, one pair for all": lambda: Affine((2, 3), share=2),
+    "conditional affine": lambda: ConditionalAffine(small(2, 6)),
+    "conditional affine, image": lambda: ConditionalAffine(conv(2, 6), event_dim=3),
     "prelu": lambda: PReLU(3, slope=0.2),
     "prelu, steep": lambda: PReLU(3, slope=5.0),
     "prelu, one dimension": lambda: PReLU(1),
@@ -73,6 +81,12 @@ CONSTRUCTORS = {
     "batch norm": lambda: trained_batch_norm(3),
     "batch norm, two event dimensions": lambda: BatchNorm((2, 2)),
     "actnorm": lambda: ActNorm(3),
+    "actnorm, one pair per channel": lambda: ActNorm((2, 2, 2), share=2),
+    "1x1 convolution": lambda: Conv1x1(3),
+    "squeeze": lambda: Squeeze(),
+    "glow step": lambda: glow_step((4, 2, 2), conv),
+    "glow step, with an image as context": lambda: glow_step((2, 2, 2), conv, mild_spline(4), 1, 3),
+    "one scale of glow": lambda: Compose(glow_step((4, 2, 2), conv), Squeeze()),
     "coupling, half": lambda: Coupling(half_mask(5), small),
     "coupling, half, flipped": lambda: Coupling(half_mask(5, flip=True), small),
     "coupling, alternate": lambda: Coupling(alternate_mask(5), small),
@@ -110,7 +124,9 @@ CONSTRUCTORS = {
     "slow maf": lambda: SlowMAF(maf(5)),
     "slow maf, random order, with context": lambda: SlowMAF(maf(4, order="random", context_features=2)),
     "masked autoregressive": lambda: masked_autoregressive(4, 2, (16,)),
-    "masked autoregressive, with context": lambda: masked_autoregressive(3, 2, (16,), context_features=2),
+    "masked autoregressive, with context": lambda: masked_autoregressive(
+        4, 2, (16,), order="random", context_features=2
+    ),
     "inverse": lambda: Inverse(PLU(3)),
     "compose": lambda: Compose(ActNorm(4), PLU(4), PReLU(4), Affine(4)),
     "compose, with context": lambda: Compose(
@@ -123,6 +139,9 @@ CONSTRUCTORS = {
 
 #: the shape of one context, for those that need one
 CONTEXTS = {
+    "conditional affine": (2,),
+    "conditional affine, image": (2, 2, 2),
+    "glow step, with an image as context": (1, 2, 2),
     "maf, own order, with context": (2,),
     "maf, one dimension, with context": (2,),
     "slow maf, random order, with context": (2,),
@@ -139,5 +158,8 @@ CONTEXTS = {
 
 #: the shape of one point, for layers that take more than one
 EVENTS = {name: (4, 4, 4) for name in CONSTRUCTORS if name.startswith("image coupling")} | {
-    "image coupling, one channel moves": (3, 4, 4)
+    "image coupling, one channel moves": (3, 4, 4),
+    "conditional affine, image": (3, 2, 2),
+    "1x1 convolution": (3, 2, 4),
+    "squeeze": (8, 2, 2),
 }

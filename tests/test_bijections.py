@@ -179,8 +179,10 @@ def test_any_shape_or_dtype(name, data):
             value, log_det = method(x, c)
         except ValueError:
             continue
-        assert value.shape == x.shape and value.dtype == x.dtype
-        assert log_det.shape == x.shape[: x.dim() - f.event_dim] and log_det.dtype == x.dtype
+        batch, event = x.shape[: x.dim() - f.event_dim], x.shape[x.dim() - f.event_dim :]
+        event = (f.forward_shape if method == f.forward else f.inverse_shape)(event)
+        assert value.shape == (*batch, *event) and value.dtype == x.dtype
+        assert log_det.shape == batch and log_det.dtype == x.dtype
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,9 @@ from .coupling import (
     checkerboard_mask,
     half_mask,
 )
-from .elementwise import Affine, Logit, PReLU, Sigmoid
-from .linear import PLU, Permutation
+from .elementwise import Affine, ConditionalAffine, Logit, PReLU, Sigmoid
+from .image import Squeeze, glow_step
+from .linear import PLU, Conv1x1, Permutation
 from .norm import ActNorm, BatchNorm
 from .transformers import AdditiveTransformer, AffineTransformer, LogisticMixtureTransformer, RQSTransformer
 
@@ -29,6 +30,8 @@ __all__ = [
     "BatchNorm",
     "Bijection",
     "Compose",
+    "ConditionalAffine",
+    "Conv1x1",
     "Coupling",
     "FlowPP",
     "Inverse",
@@ -42,8 +45,10 @@ __all__ = [
     "Sigmoid",
     "SlowMAF",
     "SplineCoupling",
+    "Squeeze",
     "alternate_mask",
     "checkerboard_mask",
+    "glow_step",
     "half_mask",
     "masked_autoregressive",
 ]

@@ -54,6 +54,14 @@ class Bijection(nn.Module):
         """
         return self.inverse(x, context)[0]
 
+    def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the event shape of :math:`x` for that of :math:`z`: the same, unless a layer moves entries about."""
+        return tuple(shape)
+
+    def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+        """Return the event shape of :math:`z` for that of :math:`x`."""
+        return tuple(shape)
+
 
 class Compose(Bijection):
     r"""The composition :math:`f = f_K \circ \cdots \circ f_1`; ``Compose(f1, ..., fK)``.
@@ -110,6 +118,18 @@ class Compose(Bijection):
             x = f.initialize(x, context)
         return x
 
+    def forward_shape(self, shape):
+        """Pass the shape from map to map."""
+        for f in self.bijections:
+            shape = f.forward_shape(shape)
+        return shape
+
+    def inverse_shape(self, shape):
+        """Pass the shape back."""
+        for f in reversed(self.bijections):
+            shape = f.inverse_shape(shape)
+        return shape
+
     def __len__(self) -> int:
         return len(self.bijections)
 
@@ -139,6 +159,14 @@ class Inverse(Bijection):
     def inverse(self, x, context=None):
         """Return ``bijection.forward(x)``."""
         return self.bijection(x, context)
+
+    def forward_shape(self, shape):
+        """Return ``bijection.inverse_shape(shape)``."""
+        return self.bijection.inverse_shape(shape)
+
+    def inverse_shape(self, shape):
+        """Return ``bijection.forward_shape(shape)``."""
+        return self.bijection.forward_shape(shape)
 
 
 def check_event(value: Tensor, shape: tuple[int | None, ...], layer: str) -> None:

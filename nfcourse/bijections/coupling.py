@@ -57,14 +57,11 @@ class _Conditioned(Bijection):
             raise ValueError(f"{name} expects a context with {self.context_features} features, got {got}.")
         axis = -self.event_dim
         if context is not None:
-            if self.context_dim == 1:
-                check_event(context, (self.context_features,), f"{name} (context)")
+            size = a.shape[a.dim() + axis + 1 :]
+            check_event(context, (self.context_features, *size[: self.context_dim - 1]), f"{name} (context)")
+            if self.context_dim < self.event_dim:
                 context = context[(..., *[None] * (self.event_dim - 1))]
-            if context.dim() < self.event_dim or context.shape[axis] != self.context_features:
-                raise ValueError(
-                    f"{name} (context) expects {self.context_features} channels, got shape {tuple(context.shape)}."
-                )
-            a = torch.cat([a, context.expand(*a.shape[:axis], -1, *a.shape[a.dim() + axis + 1 :])], axis)
+            a = torch.cat([a, context.expand(*a.shape[:axis], -1, *size)], axis)
         return self.conditioner(a).unflatten(axis, (self.transformer.n_params, -1)).movedim(axis - 1, 0)
 
 

@@ -8,8 +8,9 @@ from torch.distributions import constraints
 from torch.nn import functional as F
 
 from .base import Bijection, Inverse, check_event, event_shape, sum_event
+from .transformers import AffineTransformer
 
-__all__ = ["Affine", "Logit", "PReLU", "Sigmoid"]
+__all__ = ["Affine", "ConditionalAffine", "Logit", "PReLU", "Sigmoid"]
 
 
 class Affine(Bijection):
@@ -20,38 +21,106 @@ class Affine(Bijection):
 
     Args:
         shape: Event shape, an integer or a tuple.
-        loc: Initial :math:`\mu`, a number or a tensor of that shape.
+        loc: Initial :math:`\mu`, a number or a tensor that broadcasts to the parameters.
         scale: Initial :math:`e^{s} > 0`, likewise.
+        share: Number of trailing dimensions that share one pair: with ``share=2`` an image ``(C, H, W)`` has one
+            location and one scale per channel, parameters of shape ``(C, 1, 1)``.
 
     Shapes:
         ``z``, ``x``: ``(*batch, *shape)``.
 
     Raises:
-        ValueError: If ``scale`` is not positive, or an input has another shape or is not floating point.
+        ValueError: If ``scale`` is not positive, ``share`` is not between 0 and the number of dimensions, or an input
+            has another shape or is not floating point.
 
     Source: location-scale family; Magda's notes, equation 1.36.
     """
 
-    def __init__(self, shape: int | tuple[int, ...], loc: float | Tensor = 0.0, scale: float | Tensor = 1.0):
+    def __init__(
+        self,
+        shape: int | tuple[int, ...],
+        loc: float | Tensor = 0.0,
+        scale: float | Tensor = 1.0,
+        share: int = 0,
+    ):
         super().__init__()
         self.shape = event_shape(shape, "Affine")
         self.event_dim = len(self.shape)
+        if not 0 <= share <= self.event_dim:
+            raise ValueError(f"Affine expects 0 <= share <= {self.event_dim}, got {share}.")
+        kept = self.event_dim - share
+        self.shared = math.prod(self.shape[kept:])  # coordinates per parameter
         scale = torch.as_tensor(scale, dtype=torch.get_default_dtype())
         if not bool((scale > 0).all()):
             raise ValueError(f"Affine expects a positive scale, got {scale}.")
         loc = torch.as_tensor(loc, dtype=torch.get_default_dtype())
-        self.loc = nn.Parameter(loc.expand(self.shape).clone())
-        self.log_scale = nn.Parameter(scale.log().expand(self.shape).clone())
+        size = (*self.shape[:kept], *[1] * share)
+        self.loc = nn.Parameter(loc.expand(size).clone())
+        self.log_scale = nn.Parameter(scale.log().expand(size).clone())
+
+    def _log_det(self, value: Tensor) -> Tensor:
+        return (self.shared * self.log_scale.sum()).expand(value.shape[: -self.event_dim])
 
     def forward(self, z, context=None):
         r"""Return :math:`\mu + e^s z` and :math:`\sum_i s_i`."""
         check_event(z, self.shape, type(self).__name__)
-        return self.loc + self.log_scale.exp() * z, self.log_scale.sum().expand(z.shape[: -self.event_dim])
+        return self.loc + self.log_scale.exp() * z, self._log_det(z)
 
     def inverse(self, x, context=None):
         r"""Return :math:`e^{-s}(x - \mu)` and :math:`-\sum_i s_i`."""
         check_event(x, self.shape, type(self).__name__)
-        return (x - self.loc) * (-self.log_scale).exp(), -self.log_scale.sum().expand(x.shape[: -self.event_dim])
+        return (x - self.loc) * (-self.log_scale).exp(), -self._log_det(x)
+
+
+class ConditionalAffine(Bijection):
+    r"""Location and scale that a network reads off the context.
+
+    .. math::
+        x = \mu(c) + e^{s(c)} \odot z, \qquad \log\lvert\det J_f(z)\rvert = \sum_i s_i(c) .
+
+    The log-scales are softly clamped, see :class:`~nfcourse.bijections.transformers.AffineTransformer`.
+    ``Flow(StandardNormal(shape), ConditionalAffine(net))`` is a Gaussian that depends on the context.
+
+    Args:
+        net: Maps the context to :math:`\mu` and :math:`s`, stacked along the last axis of a vector or the channels of
+            an image: ``(*batch, 2 D)`` or ``(*batch, 2 C, H, W)``.
+        event_dim: 1 for vectors, 3 for images ``(C, H, W)``.
+        context_dim: Number of trailing dimensions of one context; default ``event_dim``.
+        clamp: Bound of the log-scales.
+
+    Shapes:
+        ``z``, ``x``: ``(*batch, D)`` or ``(*batch, C, H, W)``; ``context``: what ``net`` takes, with the same batch.
+
+    Raises:
+        ValueError: If there is no context, or an input does not have the shape that the network's output asks for.
+
+    Source: Kingma and Dhariwal (2018), section 3.6 (the prior of what is factored out).
+    """
+
+    def __init__(self, net: nn.Module, event_dim: int = 1, context_dim: int | None = None, clamp: float = 5.0):
+        super().__init__()
+        if event_dim not in (1, 3):
+            raise ValueError(f"ConditionalAffine expects event_dim 1 or 3, got {event_dim}.")
+        self.net, self.transformer = net, AffineTransformer(clamp)
+        self.event_dim, self.context_dim = event_dim, event_dim if context_dim is None else context_dim
+
+    def _params(self, value: Tensor, context: Tensor | None) -> Tensor:
+        if context is None:
+            raise ValueError("ConditionalAffine expects a context, got none.")
+        axis = -self.event_dim
+        params = self.net(context).unflatten(axis, (2, -1)).movedim(axis - 1, 0)
+        check_event(value, tuple(params.shape[axis:]), "ConditionalAffine")
+        return params
+
+    def forward(self, z, context=None):
+        r"""Return :math:`\mu(c) + e^{s(c)} \odot z` and :math:`\sum_i s_i(c)`."""
+        x, log_derivative = self.transformer(z, self._params(z, context))
+        return x, sum_event(log_derivative, self.event_dim)
+
+    def inverse(self, x, context=None):
+        r"""Return :math:`e^{-s(c)} \odot (x - \mu(c))` and :math:`-\sum_i s_i(c)`."""
+        z, log_derivative = self.transformer.inverse(x, self._params(x, context))
+        return z, sum_event(log_derivative, self.event_dim)
 
 
 class PReLU(Bijection):

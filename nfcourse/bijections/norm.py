@@ -81,6 +81,7 @@ class ActNorm(Affine):
     Args:
         shape: Event shape, an integer or a tuple.
         eps: Smallest standard deviation: constant coordinates keep a finite scale.
+        share: As in :class:`Affine`; what shares a parameter shares the statistics (``share=2``: one per channel).
 
     Raises:
         ValueError: As :class:`Affine`; also if :meth:`initialize` gets fewer than two points.
@@ -88,8 +89,8 @@ class ActNorm(Affine):
     Source: Kingma and Dhariwal (2018), section 3.1.
     """
 
-    def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-3):
-        super().__init__(shape)
+    def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-3, share: int = 0):
+        super().__init__(shape, share=share)
         self.eps = eps
         self.register_buffer("initialized", torch.tensor(False))
 
@@ -101,7 +102,8 @@ class ActNorm(Affine):
             batch = x.reshape(-1, *self.shape)
             if len(batch) < 2:
                 raise ValueError(f"ActNorm.initialize expects at least two points, got {len(batch)}.")
-            self.loc.copy_(batch.mean(0))
-            self.log_scale.copy_(batch.std(0, unbiased=False).clamp_min(self.eps).log())
+            pooled = [0, *(d + 1 for d, size in enumerate(self.loc.shape) if size < self.shape[d])]
+            self.loc.copy_(batch.mean(pooled, keepdim=True)[0])
+            self.log_scale.copy_(batch.std(pooled, unbiased=False, keepdim=True)[0].clamp_min(self.eps).log())
             self.initialized.fill_(True)
         return self.inverse(x, context)[0]

@@ -16,7 +16,7 @@ from common import Report, Rival, line, parameters, parser, tasks, time_in_turn
 from quality import Pixels, train
 
 from nfcourse import data
-from nfcourse.bijections import multiscale
+from nfcourse.models import multiscale
 
 SHAPE = (1, 28, 28)
 
@@ -79,7 +79,7 @@ def main(argv=None):
     sets = [data.fashion_mnist_small(part)[0][:, None].float() for part in ("train", "test")]
     if args.smoke:
         sets = [x[:64] for x in sets]
-    problem = Pixels(*sets, 256, len(sets[0]) // 20, batch, 1e-3)
+    problem = Pixels(*sets, 256, len(sets[0]) // 20, batch, 1e-3, steps)
     v, _ = problem.noisy(problem.train[:batch], torch.Generator().manual_seed(0))
 
     rivals = {}
