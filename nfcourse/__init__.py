@@ -35,7 +35,7 @@ from .bijections import (
     masked_autoregressive,
 )
 from .flow import ConditionalNormal, Dequantized, DiagonalNormal, FactorOut, Flow, StandardNormal, bits_per_dim
-from .models.image import multiscale, noise_flow
+from .models import multiscale, noise_flow
 from .nets import MADE, MLP, ConvNet, GatedAttentionNet, ResidualMLP
 from .show import show
 
