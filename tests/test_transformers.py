@@ -54,22 +54,22 @@ def test_gradients_against_finite_differences(name, direction):
 
 @pytest.mark.parametrize("std", [5.0, 20.0])
 def test_spline_round_trip_reaches_the_floor_of_float32(std):
-    """No worse than 4 times what rounding x alone costs; and 1e-3 outright where the slope is in [1e-2, 1e2].
+    """No worse than 4 times what rounding z alone costs; and 1e-3 outright where the slope is in [1e-2, 1e2].
 
-    The floor of a point is how far its pre-image moves, in float64, when x moves by half a unit in the last place of
-    the interval's end, plus the rounding of z.
+    The floor of a point is how far its pre-image moves, in float64, when z moves by one rounding at the interval's
+    end, plus the rounding of x.
     """
     t = RQSTransformer()
     generator = torch.Generator().manual_seed(0)
-    z = t.bound * (2 * torch.rand(20_000, generator=generator) - 1)
-    params = draw(t, len(z), std, dtype=torch.float32)
-    x, log_derivative = t(z, params)
-    back, log_back = t.inverse(x, params)
-    assert all(torch.isfinite(v).all() for v in (x, log_derivative, back, log_back))
-    error = (back - z).abs().double()
-    exact, log_slope = t(z.double(), params.double())
-    moved = [t.inverse((exact + sign * EPS * t.bound).clamp(-5, 5), params.double())[0] for sign in (-1, 1)]
-    floor = torch.stack([(m - z).abs() for m in moved]).amax(0) + EPS * z.abs()
+    x = t.bound * (2 * torch.rand(20_000, generator=generator) - 1)
+    params = draw(t, len(x), std, dtype=torch.float32)
+    z, log_derivative = t.inverse(x, params)
+    back, log_back = t(z, params)
+    assert all(torch.isfinite(v).all() for v in (z, log_derivative, back, log_back))
+    error = (back - x).abs().double()
+    exact, log_slope = t.inverse(x.double(), params.double())
+    moved = [t((exact + sign * EPS * t.bound).clamp(-5, 5), params.double())[0] for sign in (-1, 1)]
+    floor = torch.stack([(m - x).abs() for m in moved]).amax(0) + EPS * x.abs()
     assert (error <= 4 * floor).all(), float((error / floor).max())
     assert error.max() <= 4 * floor.max()
     moderate = (log_slope.exp() > 1e-2) & (log_slope.exp() < 1e2)
@@ -97,8 +97,8 @@ def test_spline_hits_its_knots_and_derivatives():
     t = RQSTransformer(4, bound=2.0).double()
     params = draw(t, 1, 1.0)
     knots = t._knots(params[:8])[:, :, 0]
-    x, log_derivative = t(knots[0, 1:-1], params.expand(-1, 3))
-    assert torch.allclose(x, knots[1, 1:-1])
+    z, log_derivative = t.inverse(knots[0, 1:-1], params.expand(-1, 3))
+    assert torch.allclose(z, knots[1, 1:-1])
     want = torch.nn.functional.softplus(params[8:, 0] + t.offset) + t.min_derivative
     assert torch.allclose(log_derivative.exp(), want)
 

@@ -82,17 +82,19 @@ class AffineTransformer(nn.Module):
 class RQSTransformer(nn.Module):
     r"""A monotone rational-quadratic spline on :math:`[-b, b]`, the identity outside.
 
-    In the bin between the knots :math:`(x_0, y_0)` and :math:`(x_1, y_1)`, with derivatives :math:`d_0, d_1 > 0` there,
-    let :math:`w = x_1 - x_0`, :math:`h = y_1 - y_0`, :math:`s = h / w`, and for a point :math:`z` of the bin
-    :math:`u = z - x_0`, :math:`v = x_1 - z`. Then
+    The spline is built from data to base, the direction that a likelihood needs. In the bin between the knots
+    :math:`(x_0, z_0)` and :math:`(x_1, z_1)`, with derivatives :math:`d_0, d_1 > 0` there, let :math:`w = x_1 - x_0`,
+    :math:`h = z_1 - z_0`, :math:`s = h / w`, and for a point :math:`x` of the bin :math:`u = x - x_0`,
+    :math:`v = x_1 - x`. Then
 
     .. math::
-        x = y_0 + h\,\frac{N}{N + M}, \qquad N = u\,(s u + d_0 v), \qquad M = v\,(s v + d_1 u), \qquad
-        \frac{\partial x}{\partial z} = h^2\,\frac{d_1 u^2 + 2 s u v + d_0 v^2}{(N + M)^2} .
+        z = z_0 + h\,\frac{N}{N + M}, \qquad N = u\,(s u + d_0 v), \qquad M = v\,(s v + d_1 u), \qquad
+        \frac{\partial z}{\partial x} = h^2\,\frac{d_1 u^2 + 2 s u v + d_0 v^2}{(N + M)^2} .
 
-    Every term is positive, so nothing cancels. The inverse is written in the same spirit: with :math:`p = x - y_0`,
-    :math:`q = y_1 - x`, :math:`\beta = d_1 p - d_0 q` and :math:`R = \sqrt{\beta^2 + 4 s^2 p q}`, whose radicand is a
-    sum of squares and never negative,
+    Every term is positive, so nothing cancels. The way back, base to data, is written in the same spirit: with
+    :math:`p = z - z_0`, :math:`q = z_1 - z`, :math:`\beta = d_1 p - d_0 q` and
+    :math:`R = \sqrt{\beta^2 + 4 s^2 p q}`, whose radicand is a sum of squares and never negative,
+    :math:`x = x_0 + w u / (u + v)` with
 
     .. math::
         u : v \;=\; (\beta + R) : 2 s q \quad (\beta \ge 0), \qquad u : v \;=\; 2 s p : (R - \beta) \quad (\beta < 0).
@@ -125,40 +127,39 @@ class RQSTransformer(nn.Module):
         self.offset = math.log(math.expm1(1 - min_derivative))
 
     def _knots(self, logits: Tensor) -> Tensor:
-        """Knots ``(2, K + 1, *)`` from logits ``(2 K, *)``: first those in z, then those in x."""
+        """Knots ``(2, K + 1, *)`` from logits ``(2 K, *)``: first those in x, then those in z."""
         bins = self.min_bin + (1 - self.min_bin * self.bins) * logits.unflatten(0, (2, self.bins)).softmax(1)
         knots = 2 * self.bound * bins[:, :-1].cumsum(1) - self.bound
         end = torch.full_like(knots[:, :1], self.bound)
         return torch.cat([-end, knots, end], 1)
 
     def _bin(self, value: Tensor, params: Tensor, side: int) -> tuple[Tensor, ...]:
-        """The bin of each value on side 0 (z) or 1 (x): its knots and its derivatives."""
+        """The bin of each value on side 0 (x) or 1 (z): its knots and its derivatives."""
         knots = self._knots(params[: 2 * self.bins])
         k = (value.detach() >= knots[side, 1:-1].detach()).sum(0)
         ends = torch.stack([k, k + 1])
-        (x0, x1), (y0, y1) = knots.gather(1, ends.expand(2, *ends.shape))
+        (x0, x1), (z0, z1) = knots.gather(1, ends.expand(2, *ends.shape))
         raw = params[2 * self.bins :].gather(0, (ends - 1).clamp(0, self.bins - 2))
         inner = (ends > 0) & (ends < self.bins)
         d0, d1 = torch.where(inner, F.softplus(raw + self.offset) + self.min_derivative, 1.0)
-        return x0, x1, y0, y1, d0, d1
-
-    def forward(self, z: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Return the spline at :math:`z` and the log of its derivative."""
-        inside = z.abs() < self.bound
-        # clip before `where`: both branches are differentiated
-        clipped = z.clamp(-self.bound, self.bound)
-        x0, x1, y0, y1, d0, d1 = self._bin(clipped, params, 0)
-        u, v, h = clipped - x0, x1 - clipped, y1 - y0
-        s = h / (x1 - x0)
-        fraction, log_derivative = self._spline(u, v, h, s, d0, d1)
-        return torch.where(inside, y0 + h * fraction, z), torch.where(inside, log_derivative, 0.0)
+        return x0, x1, z0, z1, d0, d1
 
     def inverse(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Return the point that the spline maps to :math:`x` and the log-derivative of the inverse."""
+        r"""Return the spline at :math:`x` and the log of its derivative."""
         inside = x.abs() < self.bound
+        # clip before `where`: both branches are differentiated
         clipped = x.clamp(-self.bound, self.bound)
-        x0, x1, y0, y1, d0, d1 = self._bin(clipped, params, 1)
-        p, q, w, h = clipped - y0, y1 - clipped, x1 - x0, y1 - y0
+        x0, x1, z0, z1, d0, d1 = self._bin(clipped, params, 0)
+        u, v, h = clipped - x0, x1 - clipped, z1 - z0
+        fraction, log_derivative = self._spline(u, v, h, h / (x1 - x0), d0, d1)
+        return torch.where(inside, z0 + h * fraction, x), torch.where(inside, log_derivative, 0.0)
+
+    def forward(self, z: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+        r"""Return the point that the spline maps to :math:`z` and the log-derivative of this inverse."""
+        inside = z.abs() < self.bound
+        clipped = z.clamp(-self.bound, self.bound)
+        x0, x1, z0, z1, d0, d1 = self._bin(clipped, params, 1)
+        p, q, w, h = clipped - z0, z1 - clipped, x1 - x0, z1 - z0
         s = h / w
         beta = d1 * p - d0 * q
         root = (beta.square() + 4 * s.square() * p * q).sqrt()
@@ -166,9 +167,10 @@ class RQSTransformer(nn.Module):
         v = torch.where(beta >= 0, 2 * s * q, root - beta)
         u, v = w * u / (u + v), w * v / (u + v)
         _, log_derivative = self._spline(u, v, h, s, d0, d1)
-        return torch.where(inside, x0 + u, x), torch.where(inside, -log_derivative, 0.0)
+        return torch.where(inside, x0 + u, z), torch.where(inside, -log_derivative, 0.0)
 
-    def _spline(self, u, v, h, s, d0, d1) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def _spline(u, v, h, s, d0, d1) -> tuple[Tensor, Tensor]:
         """N / (N + M) and the log-derivative."""
         n = u * (s * u + d0 * v)
         total = n + v * (s * v + d1 * u)
