@@ -6,7 +6,8 @@ Four flows on three data sets: two in the plane, whose density is known, and the
 the optimiser, the number of steps, the batches (same seed, same order) and the number of weights that count (a weight
 that a mask closes does not); the width of the networks follows from it. Depth and learning rate of each flow and data
 set are chosen on validation data among the same candidates, with the first seed. Chapter 10 shows the file that this
-script writes; with one thread of a laptop it takes about half an hour.
+script writes; with one thread it takes about half an hour. ``--data`` runs some of the data sets and keeps the others'
+figures that the file already has, if seeds, settings and versions are the same.
 """
 
 import argparse
@@ -14,7 +15,6 @@ import itertools
 import json
 import math
 import platform
-import time
 from functools import partial
 from pathlib import Path
 
@@ -133,7 +133,6 @@ def main(arguments=None):
     parser.add_argument("--out", type=Path, default=Path("book/results/autoregressive_comparison.json"))
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
-    start = time.perf_counter()
     rows = compare(options.data, options.seeds)
     result = {
         "what": "test negative log-likelihood in nats per point: exact for moons and pinwheel, a bound for digits",
@@ -143,11 +142,25 @@ def main(arguments=None):
         "floor": {name: _rounded(floor(name)) for name in options.data},
         "versions": {"python": platform.python_version(), "torch": torch.__version__.split("+")[0]},
         "hardware": "one thread of a CPU, float32",
-        "seconds": round(time.perf_counter() - start),
+        "seconds": {name: _rounded(sum(sum(r["seconds"]) for r in rows if r["data"] == name)) for name in options.data},
         "rows": [{k: _rounded(v) for k, v in row.items()} for row in rows],
     }
+    if options.out.exists():
+        result = _joined(json.loads(options.out.read_text()), result)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps(result, indent=1) + "\n")
+
+
+def _joined(old: dict, new: dict) -> dict:
+    """Add the data sets of an older file, or start anew if it was made in another way."""
+    if any(old.get(key) != new[key] for key in ("what", "settings", "seeds", "versions", "hardware")):
+        return new
+    kept = [name for name in BUDGETS if name in old["budget"] and name not in new["budget"]]
+    order = [name for name in BUDGETS if name in kept or name in new["budget"]]
+    for key in ("budget", "floor", "seconds"):
+        new[key] = {name: (old if name in kept else new)[key][name] for name in order}
+    rows = new["rows"] + [row for row in old["rows"] if row["data"] in kept]
+    return new | {"rows": sorted(rows, key=lambda row: order.index(row["data"]))}
 
 
 def _rounded(value):
