@@ -1,19 +1,20 @@
 """Glow on Fashion-MNIST: this package against normflows, with the same number of parameters, steps, batches and noise.
 
 Both flows have two scales with the same number of steps each. A step is an activation normalisation, a 1x1 convolution
-in LU form, and an affine coupling of the channels whose network has one hidden width. Normflows' width is given; this
-package's is the largest with no more parameters in all. Both see the same pixels, dequantised with the same uniform
-noise, opened by logit(0.05 + 0.9 y) and standardised pixel by pixel; the log-determinant of this is counted. Trained
-with Adam on the 10,000 images that ship with the course, scored in bits per dimension on the 2,000 test images.
-
-Timed in turn are log_prob and a training step, with the same batch.
+in LU form, and an affine coupling of the channels with a network of three convolutions, 3x3, 1x1 and 3x3. Normflows'
+width is given; this package, whose priors of factored-out halves have networks of their own, gets the largest multiple
+of 8 with no more parameters in all. Both see the same pixels, dequantised with the same uniform noise, opened by
+logit(0.05 + 0.9 y) and standardised pixel by pixel; the log-determinant of this is counted. Trained with Adam on the
+10,000 images that ship with the course, scored in bits per dimension on the 2,000 test images.
 """
 
+import itertools
 import math
 
 import torch
 from common import Report, Rival, line, parameters, parser, tasks, time_in_turn
 from quality import Pixels, train
+from torch import nn
 
 from nfcourse import data
 from nfcourse.models import multiscale
@@ -21,9 +22,19 @@ from nfcourse.models import multiscale
 SHAPE = (1, 28, 28)
 
 
+class Net(nn.Sequential):
+    """The network that normflows' Glow brings, for this package's."""
+
+    def __init__(self, n_in, n_out, width):
+        last = nn.Conv2d(width, n_out, 3, padding=1)
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        super().__init__(nn.Conv2d(n_in, width, 3, padding=1), nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), last)
+
+
 def ours(levels, steps, width):
     """This package's Glow."""
-    flow = multiscale(SHAPE, levels, steps, width)
+    flow = multiscale(SHAPE, levels, steps, width, conditioner=Net)
     return Rival(flow, flow.log_prob, lambda n: flow.sample((n,)))
 
 
@@ -45,11 +56,10 @@ def normflows(levels, steps, width):
 
 
 def match(levels, steps, budget):
-    """This package's Glow with the largest width that keeps to the budget of parameters."""
-    width = 1
-    while parameters(ours(levels, steps, width + 1).model) <= budget:
-        width += 1
-    return width
+    """The width for this package's Glow that keeps to the budget of parameters; no less than 4, for smoke runs."""
+    widths = range(8, 1000, 8)
+    fits = itertools.takewhile(lambda width: parameters(ours(levels, steps, width).model) <= budget, widths)
+    return max(fits, default=4)
 
 
 def main(argv=None):
