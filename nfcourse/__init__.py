@@ -36,7 +36,7 @@ from .bijections import (
 )
 from .flow import ConditionalNormal, Dequantized, DiagonalNormal, FactorOut, Flow, StandardNormal, bits_per_dim
 from .models import multiscale, noise_flow
-from .nets import MADE, MLP, ConvNet, GatedAttentionNet, ResidualMLP
+from .nets import MADE, MLP, ConvNet, GatedAttentionNet, GlowNet, ResidualMLP
 from .show import show
 
 __version__ = "0.1.0"
@@ -65,6 +65,7 @@ __all__ = [
     "Flow",
     "FlowPP",
     "GatedAttentionNet",
+    "GlowNet",
     "Inverse",
     "LogisticMixtureTransformer",
     "Logit",

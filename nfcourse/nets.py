@@ -343,7 +343,9 @@ class _ImageNet(nn.Module):
     def forward(self, u: Tensor) -> Tensor:
         """Return the outputs, ``(*, n_out, H, W)``."""
         batch = u.shape[:-3]
-        out = self.net(u.reshape(math.prod(batch), *u.shape[-3:]))
+        u = u.reshape(math.prod(batch), *u.shape[-3:])
+        # convolutions are up to twice as fast with the channels last in memory
+        out = self.net(u.movedim(1, -1).contiguous().movedim(-1, 1))
         return out.reshape(*batch, *out.shape[-3:])
 
 
@@ -387,6 +389,38 @@ class ConvNet(_ImageNet):
         self.net = nn.Sequential(
             nn.Conv2d(n_in, width, 3, padding=1),
             *[_ConvBlock(width) for _ in range(blocks)],
+            nn.ReLU(),
+            _zero(last) if zero_init else last,
+        )
+
+
+class GlowNet(_ImageNet):
+    r"""The conditioner of Glow: convolutions of 3x3, 1x1 and 3x3 pixels with a rectifier after each but the last.
+
+    Args:
+        n_in: Number of input channels.
+        n_out: Number of output channels.
+        width: Number of hidden channels.
+        zero_init: Whether the last convolution starts at zero.
+
+    Shapes:
+        Input ``(*, n_in, H, W)``, output ``(*, n_out, H, W)``.
+
+    Raises:
+        ValueError: If a size is smaller than one.
+
+    Source: Kingma and Dhariwal (2018), section 3.3 and appendix B.
+    """
+
+    def __init__(self, n_in: int, n_out: int, width: int = 64, zero_init: bool = True):
+        super().__init__()
+        if min(n_in, n_out, width) < 1:
+            raise ValueError(f"GlowNet expects sizes >= 1, got {n_in}, {n_out}, {width}.")
+        last = nn.Conv2d(width, n_out, 3, padding=1)
+        self.net = nn.Sequential(
+            nn.Conv2d(n_in, width, 3, padding=1),
+            nn.ReLU(),
+            nn.Conv2d(width, width, 1),
             nn.ReLU(),
             _zero(last) if zero_init else last,
         )

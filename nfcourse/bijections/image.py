@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from torch import nn
 
-from ..nets import ConvNet
+from ..nets import GlowNet
 from .base import Bijection, Compose, check_event, event_shape
 from .coupling import Coupling, half_mask
 from .linear import Conv1x1
@@ -63,7 +63,7 @@ class Squeeze(Bijection):
 
 def glow_step(
     shape: tuple[int, int, int],
-    conditioner: Callable[[int, int], nn.Module] = ConvNet,
+    conditioner: Callable[[int, int], nn.Module] = GlowNet,
     transformer: nn.Module | None = None,
     context_features: int = 0,
     context_dim: int = 1,

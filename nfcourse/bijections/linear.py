@@ -125,10 +125,11 @@ class Conv1x1(Bijection):
 
     def _convolve(self, value: Tensor, matrix: Tensor, bias: Tensor, sign: int) -> tuple[Tensor, Tensor]:
         check_event(value, (self.dim, None, None), "Conv1x1")
-        *batch, channels, height, width = value.shape
-        out = F.conv2d(value.reshape(-1, channels, height, width), matrix[:, :, None, None], bias)
+        *batch, _, height, width = value.shape
+        # a matrix product with the channels last is several times faster here than a convolution
+        out = F.linear(value.movedim(-3, -1), matrix, bias).movedim(-1, -3)
         log_det = sign * height * width * self.plu.log_abs_s.sum()
-        return out.reshape(value.shape), log_det.expand(batch)
+        return out, log_det.expand(batch)
 
     def forward(self, z, context=None):
         r"""Return :math:`W z + b` at every position and :math:`HW\sum_i\log\lvert s_i\rvert`."""

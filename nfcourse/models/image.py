@@ -18,7 +18,7 @@ from ..bijections import (
 )
 from ..bijections.base import event_shape
 from ..flow import FactorOut, Flow, StandardNormal
-from ..nets import ConvNet
+from ..nets import GlowNet
 
 __all__ = ["multiscale", "noise_flow"]
 
@@ -29,7 +29,7 @@ def multiscale(
     steps: int = 4,
     width: int = 64,
     transformer: Callable[[], nn.Module] = AffineTransformer,
-    conditioner: Callable[..., nn.Module] = ConvNet,
+    conditioner: Callable[..., nn.Module] = GlowNet,
     context_features: int = 0,
 ) -> Flow:
     r"""Return a multi-scale flow of images, Glow by default: as many scales as levels, one inside the other.
@@ -63,7 +63,7 @@ def multiscale(
     scale = Compose(*[glow_step(inner, net, transformer(), context_features) for _ in range(steps)], Squeeze())
     if levels == 1:
         return Flow(StandardNormal(inner), scale)
-    prior = Flow(StandardNormal(half), ConditionalAffine(ConvNet(2 * c, 4 * c, width), event_dim=3))
+    prior = Flow(StandardNormal(half), ConditionalAffine(GlowNet(2 * c, 4 * c, width), event_dim=3))
     deeper = multiscale(half, levels - 1, steps, width, transformer, conditioner, context_features)
     return Flow(FactorOut(prior, deeper), scale)
 
@@ -73,7 +73,7 @@ def noise_flow(
     steps: int = 4,
     width: int = 32,
     transformer: Callable[[], nn.Module] = AffineTransformer,
-    conditioner: Callable[..., nn.Module] = ConvNet,
+    conditioner: Callable[..., nn.Module] = GlowNet,
 ) -> Flow:
     r"""Return a flow of noise in :math:`(0, 1)^{C \times H \times W}` given an image, for variational dequantisation.
 
