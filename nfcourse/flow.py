@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import Distribution, Independent, Normal, constraints
 
-from .bijections.base import Bijection, event_shape, sum_event
+from .bijections.base import Bijection, Compose, event_shape, sum_event
 
 __all__ = [
     "ConditionalNormal",
@@ -194,6 +194,10 @@ class Flow(nn.Module):
         else:
             raise ValueError("from_latents expects more latents than it got.")
         return self.bijection(z, context)[0]
+
+    def then(self, bijection: Bijection) -> "Flow":
+        """Return this flow, the weights shared, with one more map at its data end."""
+        return Flow(self.base, Compose(self.bijection, bijection))
 
     def initialize(self, x: Tensor, context: Tensor | None = None) -> None:
         """Let the layers that start from data do so, then those inside the base; called once, before training."""
