@@ -35,7 +35,7 @@ from .bijections import (
     masked_autoregressive,
 )
 from .flow import ConditionalNormal, Dequantized, DiagonalNormal, FactorOut, Flow, StandardNormal, bits_per_dim
-from .models import multiscale, noise_flow
+from .models import NADE, RNADE, PixelCNN, PixelRNN, multiscale, noise_flow, receptive_field
 from .nets import MADE, MLP, ConvNet, GatedAttentionNet, GlowNet, ResidualMLP
 from .show import show
 
@@ -45,8 +45,10 @@ __all__ = [
     "MADE",
     "MAF",
     "MLP",
+    "NADE",
     "NICE",
     "PLU",
+    "RNADE",
     "ActNorm",
     "AdditiveTransformer",
     "Affine",
@@ -72,6 +74,8 @@ __all__ = [
     "MaskedCoupling",
     "PReLU",
     "Permutation",
+    "PixelCNN",
+    "PixelRNN",
     "RQSTransformer",
     "RealNVP",
     "ResidualMLP",
@@ -95,6 +99,7 @@ __all__ = [
     "nets",
     "noise_flow",
     "plot",
+    "receptive_field",
     "show",
     "train",
     "widgets",
