@@ -11,8 +11,11 @@ from nfcourse import (
     Dequantized,
     DiagonalNormal,
     Flow,
+    Sigmoid,
     StandardNormal,
     check,
+    multiscale,
+    noise_flow,
 )
 from nfcourse.nets import MLP
 
@@ -57,6 +60,13 @@ def main():
     model = Dequantized(Flow(StandardNormal(2), bounded), levels=16)
     same("dequantized: log_prob of integers (sample of the noise)", model, torch.randint(0, 16, (16, 2)))
     same("dequantized: sample", lambda: model.sample((5,)))
+    glow = check.randomize(multiscale((1, 8, 8), 2, 1, 8), 0.1)
+    same("multi-scale: log_prob", glow, torch.randn(4, 1, 8, 8))
+    same("multi-scale: sample", lambda: glow.sample((3,), temperature=0.7))
+    same("multi-scale: sample_and_log_prob", lambda: glow.sample_and_log_prob((3,)))
+    same("multi-scale: latents", lambda: glow.from_latents(glow.latents(torch.ones(2, 1, 8, 8))))
+    learned = Dequantized(glow.then(Sigmoid(event_dim=3)), 17, 3, noise_flow((1, 8, 8), 2, 8))
+    same("dequantized with learned noise: log_prob (sample of the noise)", learned, torch.randint(0, 17, (4, 1, 8, 8)))
 
 
 if __name__ == "__main__":
