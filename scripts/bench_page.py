@@ -51,24 +51,20 @@ def number(value, digits=2):
     return rf"${mantissa} \cdot 10^{{{int(exponent)}}}$"
 
 
-def precision(results):
-    """What float32 leaves of a round trip."""
-    head = ["standard deviation: library", "worst error", "worst error / floor", "points above 4 floors"]
-    head += ["worst, slopes bounded", "errors", "NaN", "gradients not finite"]
+def precision(results, prefix=""):
+    """What float32 leaves of a round trip: the spline first, or with a prefix its inverse."""
+    head = ["logits: library", "worst error", "worst error / floor", "points above 4 floors"]
+    head += ["worst error, slopes bounded", "errors", "NaN"]
+    columns = ("worst", "worst_over_floor", "points_above_4_floors", "worst_bounded", "errors", "nan")
     rows = []
     for key, row in results.items():
         name, std = key.split()
-        rows.append(
-            [
-                f"{std}: {HEADS.get(name, name)}",
-                *[number(row[c]) for c in ("worst", "worst_over_floor")],
-                str(row["points_above_4_floors"]),
-                number(row["worst_bounded"]),
-                *[str(row[c]) for c in ("errors", "nan")],
-                "error" if row["bad_gradients"] is None else str(row["bad_gradients"]),
-            ]
-        )
-    return table(head, rows)
+        cells = [row[prefix + c] for c in columns]
+        rows.append([f"{std}: {HEADS.get(name, name)}", *[str(c) if isinstance(c, int) else number(c) for c in cells]])
+        if not prefix:
+            bad = row["bad_gradients"]
+            rows[-1].append("error" if bad is None else str(bad))
+    return table(head + ["gradients not finite"] * (not prefix), rows)
 
 
 def spread(row):
@@ -153,11 +149,13 @@ def goals(files):
             f"{number(r[field])} (logits {s})" for s, r in ours.items()
         )
 
-    values, text = by_std("worst_over_floor")
-    goal("Splines: round trip in float32 within 4 times the floor, at every point", text, max(values) <= 4)
-    values, text = by_std("worst_bounded")
-    goal("Splines: round trip at most $10^{-3}$ where slopes are bounded", text, max(values) <= 1e-3)
-    failures = sum(row[f] for row in ours.values() for f in ("errors", "nan"))
+    for prefix, order in (("", "data to base and back"), ("inverse_first_", "base to data and back")):
+        values, text = by_std(f"{prefix}worst_over_floor")
+        goal(f"Splines: {order} in float32 within 4 times the floor, at every point", text, max(values) <= 4)
+    bounded = [f"{prefix}worst_bounded" for prefix in ("", "inverse_first_")]
+    worst = max(row[field] for row in ours.values() for field in bounded)
+    goal("Splines: both round trips at most $10^{-3}$ where slopes are bounded", number(worst), worst <= 1e-3)
+    failures = sum(row[p + f] for row in ours.values() for p in ("", "inverse_first_") for f in ("errors", "nan"))
     goal("Splines: never NaN or an error", f"{failures} points", failures == 0)
     bad = sum(row["bad_gradients"] or 0 for row in ours.values())
     goal("Splines: gradients finite everywhere", f"{bad} points with others", bad == 0)
@@ -220,6 +218,7 @@ def pages(files):
         "bench_autoregressive.md": times(results["autoregressive"], LIBRARIES),
         "bench_spline.md": times(results["spline"]["time"], [*LIBRARIES, "ours_compiled"]),
         "bench_precision.md": precision(results["spline"]["precision"]),
+        "bench_precision_inverse_first.md": precision(results["spline"]["precision"], "inverse_first_"),
         "bench_depth.md": depth(results["depth"]),
         "bench_quality.md": quality(results["quality"]),
         "bench_image.md": image(results["image"]),

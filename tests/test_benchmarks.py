@@ -113,7 +113,7 @@ def test_goals_are_judged_from_the_figures(page):
         "sampling": ("autoregressive", ["D=64 sample", "ours"], 1e6),
         "faster than that of all three": ("spline", ["time", "D=16 training step", "ours"], 1e6),
         "compiled": ("spline", ["time", "D=16 training step", "ours_compiled"], 2.21),
-        "within 4 times": ("spline", ["precision", "ours 20", "worst_over_floor"], 4.1),
+        "data to base and back": ("spline", ["precision", "ours 20", "worst_over_floor"], 4.1),
         "slopes are bounded": ("spline", ["precision", "ours 5", "worst_bounded"], 2e-3),
         "never NaN": ("spline", ["precision", "ours 5", "nan"], 1),
         "gradients": ("spline", ["precision", "ours 5", "bad_gradients"], 1),
