@@ -55,7 +55,7 @@ class _Autoregressive(nn.Module):
         """The batch shape of draws, ``(*shape, *context_batch)``, and the context expanded to it."""
         context = self._context(context)
         batch = (*shape, *(() if context is None else context.shape[:-1]))
-        return batch, None if context is None else context.expand(*batch, -1)
+        return batch, None if context is None else context.expand(*batch, self.context_features)
 
 
 class _Recurrent(_Autoregressive):
@@ -70,7 +70,7 @@ class _Recurrent(_Autoregressive):
         batch = x.shape[: x.dim() - len(self.shape)]
         state = self._begin(batch, self._context(context, batch))
         past, log_prob = [], 0.0
-        for value in x.reshape(*batch, -1).unbind(-1):
+        for value in x.flatten(len(batch)).unbind(-1):
             log_prob = log_prob + self._conditional(len(past), state).log_prob(value)
             past.append(value)
             state = self._step(state, past)
@@ -99,7 +99,9 @@ class _AccumulatedNet(_Recurrent):
         self.from_context = nn.Linear(context_features, hidden, bias=False) if context_features else None
 
     def _begin(self, batch, context):
-        return self.start.expand(*batch, -1) if context is None else self.start + self.from_context(context)
+        return (
+            self.start.expand(*batch, *self.start.shape) if context is None else self.start + self.from_context(context)
+        )
 
     def _step(self, a, past):
         return a + past[-1].unsqueeze(-1) * self.weight[len(past) - 1]
@@ -179,12 +181,12 @@ class RNADE(_AccumulatedNet):
             raise ValueError(f'RNADE expects the family "gaussian" or "laplace", got {family!r}.')
         super().__init__(dim, hidden, 3 * components, context_features)
         self.family = Normal if family == "gaussian" else Laplace
-        self.log_rho = nn.Parameter(torch.zeros(dim))
+        self.rho = nn.Parameter(torch.ones(dim))
         with torch.no_grad():  # components that start apart can learn different things
             self.out_bias[:, components : 2 * components].normal_()
 
     def _conditional(self, d: int, a: Tensor) -> Distribution:
-        h = F.relu(a * self.log_rho[d].exp())
+        h = F.relu(a * self.rho[d])
         logits, mean, raw = (self.out_bias[d] + h @ self.out_weight[d].T).chunk(3, -1)
         scale = (self.clamp * torch.tanh(raw / self.clamp)).exp()
         weights = Categorical(logits=logits, validate_args=False)
@@ -238,7 +240,7 @@ class PixelRNN(_Recurrent):
     def _begin(self, batch, context):
         n, hidden = math.prod(batch), self.cell.hidden_size
         zero = self.head.weight.new_zeros(n, hidden)
-        context = zero[:, :0] if context is None else context.reshape(n, -1)
+        context = zero[:, :0] if context is None else context.reshape(n, self.context_features)
         state = self.cell(torch.cat([self._inputs([], zero), context], -1), (zero, zero))
         return batch, context, state
 
@@ -251,7 +253,7 @@ class PixelRNN(_Recurrent):
 
     def _conditional(self, d: int, state) -> Categorical:
         batch, _, (h, _) = state
-        return Categorical(logits=self.head(h).reshape(*batch, -1), validate_args=False)
+        return Categorical(logits=self.head(h).reshape(*batch, self.levels), validate_args=False)
 
     def logits(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the unnormalised log-probabilities of all pixels' levels, ``(*batch, H, W, levels)``."""
@@ -348,19 +350,20 @@ class _MaskedConv(nn.Conv2d):
         return F.conv2d(u, self.weight * self.mask, self.bias, padding=self.padding)
 
 
-class _MaskedStack(nn.ModuleList):
+class _MaskedStack(nn.Module):
     """One stack of masked convolutions, with the blind spot."""
 
     def __init__(self, n_in: int, width: int, layers: int, kernel: int, context_features: int):
-        super().__init__(_MaskedConv(width if k else n_in, width, kernel, k > 0) for k in range(layers))
+        super().__init__()
+        self.layers = nn.ModuleList(_MaskedConv(width if k else n_in, width, kernel, k > 0) for k in range(layers))
         self.context = nn.Linear(context_features, layers * width, bias=False) if context_features else None
 
     def forward(self, x: Tensor, context: Tensor | None) -> Tensor:
-        terms = [0.0] * len(self)
+        terms = [0.0] * len(self.layers)
         if context is not None:
-            terms = self.context(context)[..., None, None].chunk(len(self), 1)
-        for k, (layer, term) in enumerate(zip(self, terms, strict=True)):
-            x = x + layer(F.relu(x)) + term if k else layer(x) + term
+            terms = self.context(context)[..., None, None].chunk(len(terms), 1)
+        for k, (layer, term) in enumerate(zip(self.layers, terms, strict=True)):
+            x = x + layer(F.elu(x)) + term if k else layer(x) + term
         return x
 
 
@@ -374,7 +377,7 @@ class PixelCNN(_Autoregressive):
     The gated network has two stacks: a vertical one over all rows above, and a horizontal one over the present row to
     the left, which is residual and gets the vertical features at every layer. Together they see every earlier pixel
     within reach, a square of ``layers * (kernel // 2)`` rows and columns. A single stack of masked convolutions
-    (``blind_spot=True``: residual, with rectifiers) does not: with n = kernel // 2 it moves at most n columns to the
+    (``blind_spot=True``, residual) does not: with n = kernel // 2 it moves at most n columns to the
     right for each row upwards, so pixel :math:`(i - r, j + s)` with :math:`s > r n` never reaches (i, j), however deep
     it is; see :func:`receptive_field`.
 
@@ -401,7 +404,8 @@ class PixelCNN(_Autoregressive):
             3, a context is missing or not expected, or a shape does not fit.
 
     Source: van den Oord et al. (2016b), sections 2.1-2.3, equations 2 and 4 and figure 2; with the blind spot van den
-    Oord et al. (2016a), sections 3.4 and 3.5.
+    Oord et al. (2016a), sections 3.4 and 3.5. Where they have rectifiers, here are exponential linear units, which
+    no bad start shuts for good.
     """
 
     def __init__(
@@ -421,7 +425,7 @@ class PixelCNN(_Autoregressive):
         self.levels, self.blind_spot = levels, blind_spot
         stack = _MaskedStack if blind_spot else _GatedStacks
         self.stack = stack(2, width, layers, kernel, context_features)
-        self.head = nn.Sequential(nn.ReLU(), nn.Conv2d(width, width, 1), nn.ReLU(), nn.Conv2d(width, levels, 1))
+        self.head = nn.Sequential(nn.ELU(), nn.Conv2d(width, width, 1), nn.ELU(), nn.Conv2d(width, levels, 1))
 
     def _scaled(self, x: Tensor) -> Tensor:
         """Images ``(n, 2, H, W)`` with values in [-1, 1], and ones, which tell pixels from the padding."""
@@ -434,7 +438,7 @@ class PixelCNN(_Autoregressive):
         batch = x.shape[:-2]
         context = self._context(context, batch)
         if context is not None:
-            context = context.reshape(-1, self.context_features)
+            context = context.reshape(math.prod(batch), self.context_features)
         features = self.stack(self._scaled(x.reshape(-1, *self.shape)), context)
         return self.head(features).movedim(1, -1).reshape(*batch, *self.shape, self.levels)
 
@@ -449,7 +453,7 @@ class PixelCNN(_Autoregressive):
         batch, context = self._draw_batch(shape, context)
         (height, width), n = self.shape, math.prod(batch)
         if context is not None:
-            context = context.reshape(n, -1)
+            context = context.reshape(n, self.context_features)
         x = next(self.parameters()).new_zeros(n, height, width)
         for i in range(height):
             rows = x[:, : i + 1]
@@ -468,8 +472,8 @@ class PixelCNN(_Autoregressive):
 def receptive_field(model: PixelCNN | PixelRNN, row: int, col: int, seed: int = 0) -> Tensor:
     r"""Return which pixels the conditional distribution of pixel (row, col) depends on, by automatic differentiation.
 
-    A pixel counts if :math:`\partial g_{\text{row}, \text{col}} / \partial x_{ij} \ne 0` at one of 32 random images,
-    for a random combination of the K outputs: a rectifier that is shut at one image is open at another.
+    A pixel counts if :math:`\partial g_{\text{row}, \text{col}} / \partial x_{ij} \ne 0` at one of 8 random images,
+    for a random combination of the K outputs.
 
     Args:
         model: A model of images with ``logits``.
@@ -488,9 +492,9 @@ def receptive_field(model: PixelCNN | PixelRNN, row: int, col: int, seed: int = 
         raise ValueError(f"receptive_field expects a pixel of a {height} x {width} image, got ({row}, {col}).")
     like = next(model.parameters())
     generator = torch.Generator().manual_seed(seed)
-    x = (model.levels - 1) * torch.rand(32, height, width, generator=generator).to(like)
-    weights = torch.randn(32, model.levels, generator=generator).to(like)
-    context = like.new_zeros(32, model.context_features) if model.context_features else None
+    x = (model.levels - 1) * torch.rand(8, height, width, generator=generator).to(like)
+    weights = torch.randn(8, model.levels, generator=generator).to(like)
+    context = like.new_zeros(8, model.context_features) if model.context_features else None
     x.requires_grad_()
     with torch.enable_grad():
         (gradient,) = torch.autograd.grad((model.logits(x, context)[:, row, col] * weights).sum(), x)
