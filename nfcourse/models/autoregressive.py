@@ -130,7 +130,7 @@ class NADE(_AccumulatedNet):
     Raises:
         ValueError: If a size is smaller than one, a context is missing or not expected, or a shape does not fit.
 
-    Source: Larochelle and Murray (2011), section 3, equations 10-12 and algorithm 1, with V and W independent.
+    Source: Larochelle and Murray (2011), section 3, with V and W independent.
     """
 
     def __init__(self, dim: int, hidden: int = 64, context_features: int = 0):
@@ -169,7 +169,7 @@ class RNADE(_AccumulatedNet):
         ValueError: If a size is smaller than one, the family is unknown, a context is missing or not expected, or a
             shape does not fit.
 
-    Source: Uria et al. (2013), section 3, equations 5-11.
+    Source: Uria et al. (2013), section 3.
     """
 
     clamp = 5.0
@@ -197,10 +197,11 @@ class PixelRNN(_Recurrent):
     r"""Images of K levels: an LSTM reads the pixels in raster order and foretells the next one.
 
     .. math::
-        s_{d+1} = \mathrm{LSTM}\bigl(s_d;\, x_d,\, x_{d+1-W},\, y\bigr), \qquad
+        s_{d+1} = \mathrm{LSTM}\bigl(s_d;\, x_d,\, x_{d+1-W},\, e_{d+1},\, y\bigr), \qquad
         P(x_d = k \mid x_{<d}, y) = \operatorname{softmax}_k(A\, s_d + b).
 
-    The state is fed the last pixel and the one above the next. Every step needs the state before it: D = HW steps,
+    The state is fed the last pixel, the one above the next, and the place of the next, a learned vector
+    :math:`e_{d+1}`. Every step needs the state before it: D = HW steps,
     one after the other, for the likelihood as for a draw, where a :class:`PixelCNN` scores all pixels at once. In
     return a state of fixed size may remember any earlier pixel.
 
@@ -221,35 +222,38 @@ class PixelRNN(_Recurrent):
     LSTMs, which run over a whole row or diagonal at a time.
     """
 
+    place_features = 16
+
     def __init__(self, shape: tuple[int, int], levels: int, hidden: int = 64, context_features: int = 0):
         super().__init__(shape, context_features, levels=levels, hidden=hidden)
         _check_image(self, levels)
         self.levels = levels
-        self.cell = nn.LSTMCell(4 + context_features, hidden)
+        self.place = nn.Parameter(0.3 * torch.randn(math.prod(self.shape), self.place_features))
+        self.cell = nn.LSTMCell(4 + self.place_features + context_features, hidden)
         self.head = nn.Linear(hidden, levels)
 
-    def _inputs(self, past: list[Tensor], like: Tensor) -> Tensor:
-        """Two pixels and whether they exist; (0, 0) stands for one outside the image."""
-        zero, one = torch.zeros_like(like[..., 0]), torch.ones_like(like[..., 0])
-        parts = []
+    def _inputs(self, past: list[Tensor], context: Tensor) -> Tensor:
+        """What a step is fed: two pixels and whether they exist, (0, 0) for one outside the image, place, context."""
+        zero, one = context.new_zeros(len(context)), context.new_ones(len(context))
+        pixels = []
         for back in (1, self.shape[1]):
             there = len(past) >= back
-            parts += [past[-back].to(zero.dtype) * (2 / (self.levels - 1)) - 1, one] if there else [zero, zero]
-        return torch.stack(parts, -1)
+            pixels += (
+                [past[-back].reshape(-1).to(zero.dtype) * (2 / (self.levels - 1)) - 1, one] if there else [zero] * 2
+            )
+        return torch.cat([torch.stack(pixels, -1), self.place[len(past)].expand(len(context), -1), context], -1)
 
     def _begin(self, batch, context):
-        n, hidden = math.prod(batch), self.cell.hidden_size
-        zero = self.head.weight.new_zeros(n, hidden)
+        n = math.prod(batch)
+        zero = self.place.new_zeros(n, self.cell.hidden_size)
         context = zero[:, :0] if context is None else context.reshape(n, self.context_features)
-        state = self.cell(torch.cat([self._inputs([], zero), context], -1), (zero, zero))
-        return batch, context, state
+        return batch, context, self.cell(self._inputs([], context), (zero, zero))
 
     def _step(self, state, past):
-        batch, context, state = state
-        if len(past) == math.prod(self.shape):
+        if len(past) == len(self.place):
             return None
-        pixels = self._inputs([p.reshape(-1) for p in past[-self.shape[1] :]], state[0])
-        return batch, context, self.cell(torch.cat([pixels, context], -1), state)
+        batch, context, state = state
+        return batch, context, self.cell(self._inputs(past, context), state)
 
     def _conditional(self, d: int, state) -> Categorical:
         batch, _, (h, _) = state
