@@ -35,6 +35,9 @@ SETTLED = {
     "02_pushforward": ["54", "56"],
     "03_change_of_variables": ["02", "04", "05", "55", "57"],
     "08_simple_flows": ["32", "44", "53", "57b"],
+    "09_coupling": ["43"],
+    "10_autoregressive": ["48", "65"],
+    "11_images": ["22", "49"],
 }
 
 # Words that tell the reader that not understanding is his fault.
