@@ -392,6 +392,10 @@ class Dequantized(nn.Module):
             raise ValueError(f"Dequantized expects integers or floats that hold integers, got {x.dtype}.")
         return x if x.dtype.is_floating_point else x.to(torch.get_default_dtype())
 
+    def _draw_noise(self, x: Tensor) -> tuple[Tensor, Tensor | float]:
+        r"""One :math:`u` and :math:`\log q(u \mid x)`, which is zero for uniform noise."""
+        return (torch.rand_like(x), 0.0) if self.noise is None else self.noise.sample_and_log_prob((), x / self.levels)
+
     def _place(self, x: Tensor, u: Tensor) -> Tensor:
         # K - 1 + u rounds up to K when u is within rounding of 1
         return ((x + u) / self.levels).clamp(max=1 - torch.finfo(x.dtype).eps / 2)
@@ -399,14 +403,12 @@ class Dequantized(nn.Module):
     def dequantize(self, x: Tensor) -> Tensor:
         """Return one draw of :math:`(x + u)/K`, in the dtype of ``x`` if that is floating, else the default."""
         x = self._floats(x)
-        return self._place(x, torch.rand_like(x) if self.noise is None else self.noise.sample((), x / self.levels))
+        return self._place(x, self._draw_noise(x)[0])
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return a draw of the bound on :math:`\log P(x)`, of shape ``(*batch)``."""
         x = self._floats(x)
-        u, log_q = (
-            (torch.rand_like(x), 0.0) if self.noise is None else self.noise.sample_and_log_prob((), x / self.levels)
-        )
+        u, log_q = self._draw_noise(x)
         dims = math.prod(x.shape[x.dim() - self.event_dim :])
         return self.model(self._place(x, u), context) - log_q - dims * math.log(self.levels)
 
