@@ -5,7 +5,8 @@ in LU form, and an affine coupling of the channels with a network of three convo
 width is given; this package, whose priors of factored-out halves have networks of their own, gets the largest multiple
 of 8 with no more parameters in all. Both see the same pixels, dequantised with the same uniform noise, opened by
 logit(0.05 + 0.9 y) and standardised pixel by pixel; the log-determinant of this is counted. Trained with Adam on the
-10,000 images that ship with the course, scored in bits per dimension on the 2,000 test images.
+10,000 images that ship with the course, without clipping of gradients, at two learning rates, and scored in bits per
+dimension on the 2,000 test images. A run that diverges is tested where it was best before; its last step is noted.
 """
 
 import itertools
@@ -66,9 +67,9 @@ def main(argv=None):
     """Print times and bits per dimension."""
     cli = parser(__doc__)
     cli.add_argument("--inner", type=int, default=1)
-    cli.add_argument("--steps", type=int, default=500)
+    cli.add_argument("--steps", type=int, default=1000)
     cli.add_argument("--seeds", type=int, default=1)
-    cli.add_argument("--timing-only", action="store_true", help="leave out the training runs")
+    cli.add_argument("--lrs", type=float, nargs="+", default=[1e-3, 5e-4], help="learning rates")
     args = cli.parse_args(argv)
     levels, depth, width, batch, steps = (2, 1, 4, 8, 2) if args.smoke else (2, 4, 64, 64, args.steps)
     torch.manual_seed(0)
@@ -106,17 +107,25 @@ def main(argv=None):
             results[name][f"{task} ms"] = round(1e3 * seconds[name], 3)
         line(f"{task}, ms", [results[name][f"{task} ms"] for name in make])
 
-    if not args.timing_only:
+    for name in make:
+        results[name] |= {"bits_per_dim": {}, "last_step": {}}
+    for lr in args.lrs:
+        problem.lr = lr
         for name in make:
-            bits = []
+            bits, last = [], []
             for seed in range(args.seeds):
                 torch.manual_seed(seed)
                 rival = make[name](levels, depth, widths[name])
                 start(rival, v)
-                nll, last = train(rival, problem, steps, max(1, steps // 4), seed)
+                nll, step = train(rival, problem, steps, max(1, steps // 4), seed)
                 bits.append(nll / (problem.dim * math.log(2)))
-            results[name] |= {"bits_per_dim": bits, "last_step": last}
-        line("bits per dimension", [results[name]["bits_per_dim"][-1] for name in make], form="{:.4f}")
+                last.append(step)
+            results[name]["bits_per_dim"][f"{lr:g}"], results[name]["last_step"][f"{lr:g}"] = bits, last
+        line(
+            f"bits per dimension, lr {lr:g}",
+            [r["bits_per_dim"][f"{lr:g}"][-1] for r in results.values()],
+            form="{:.4f}",
+        )
     report.write(results)
 
 
