@@ -36,7 +36,7 @@ def times(results, columns):
         task = {"log_prob": "log-density"}.get(task, task)
         cells = [f"{row[c]:.2f}" if c in row else "" for c in columns]
         rows.append([f"{task}, $D = {dim}$", f"{row['bare_ms']:.2f} ms", *cells])
-    return table(["", "bare networks", *[HEADS.get(c, c) for c in columns]], rows)
+    return table(["task", "bare networks", *[HEADS.get(c, c) for c in columns]], rows)
 
 
 def number(value):
@@ -79,7 +79,7 @@ def quality(results, seeds):
         budgets[key.split(",")[0]] = (
             f"{row['steps']} steps of {row['batch']} points at a learning rate of {row['lr']:g}"
         )
-    head = ["", *[HEADS.get(n, n) for n in LIBRARIES], "true density", "against the best peer"]
+    head = ["data, flow", *[HEADS.get(n, n) for n in LIBRARIES], "true density", "against the best peer"]
     sizes = "; ".join(f"{key}: {row['ours']['parameters']:,}" for key, row in results.items())
     budget = "; ".join(f"{name}: {text}" for name, text in budgets.items())
     return table(head, rows) + f"\nBudget: {budget}; {len(seeds)} seeds. Parameters, in every library: {sizes}.\n"
@@ -105,7 +105,7 @@ def depth(results):
             stopped = "" if r["last_step"] == steps else f", NaN after step {r['last_step']}"
             cells.append(f"{r['nll']:.3f}{stopped}")
         rows.append([f"learning rate {key.removeprefix('lr=')}", *cells])
-    return table(["", *[HEADS.get(n, n) for n in LIBRARIES]], rows)
+    return table(["run", *[HEADS.get(n, n) for n in LIBRARIES]], rows)
 
 
 def image(results, settings):
@@ -119,7 +119,7 @@ def image(results, settings):
         rows.append(
             [f"bits per dimension, learning rate {lr}", *[bits(results[n], lr, settings["steps"]) for n in names]]
         )
-    return table(["", *[HEADS.get(n, n) for n in names]], rows)
+    return table(["Glow", *[HEADS.get(n, n) for n in names]], rows)
 
 
 def bits(row, lr, steps):
@@ -208,11 +208,10 @@ def machine(files):
         days = sorted({files[name]["machine"]["date"] for name in names})
         versions = ", ".join(f"{name} {v}" for name, v in m["versions"].items() if name != "nfcourse")
         threads = "one thread" if m["threads"] == 1 else f"{m['threads']} threads"
-        minutes = sum(files[name]["seconds"] for name in names) / 60
         which = "" if len(groups) == 1 else f"({', '.join(names)}) "
         days = " to ".join(days[:1] + days[1:][-1:])
         where = f"{m['system']}, processor {m['cpu']} with {m['cores']} cores, {threads}; {versions}"
-        sentences.append(f"Measured {which}on {days}: {where}. The runs took {minutes:.0f} minutes.\n")
+        sentences.append(f"Measured {which}on {days}: {where}.\n")
     return "\n".join(sentences)
 
 
