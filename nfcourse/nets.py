@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-__all__ = ["MADE", "MLP", "ConvNet", "GatedAttentionNet", "MaskedLinear", "ResidualMLP"]
+__all__ = ["MADE", "MLP", "ConvNet", "GatedAttentionNet", "GlowNet", "MaskedLinear", "ResidualMLP"]
 
 
 def _zero(layer: nn.Module) -> nn.Module:

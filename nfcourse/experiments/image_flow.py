@@ -178,8 +178,8 @@ def run(options: argparse.Namespace, device: torch.device) -> dict:
         "versions": {"python": platform.python_version(), "torch": torch.__version__, "nfcourse": nf.__version__},
         "hardware": f"{hardware(device)}, {os.environ.get('WORLD_SIZE', '1')} processes",
         "seconds": {
-            "training": round(history.seconds, 1),
-            "this part of the run": round(time.perf_counter() - start, 1),
+            "training": round(history.seconds, 3),
+            "this part of the run": round(time.perf_counter() - start, 3),
         },
     }
 
