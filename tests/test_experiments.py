@@ -4,6 +4,7 @@ import json
 
 import pytest
 import torch
+from PIL import Image
 
 from nfcourse import train
 from nfcourse.experiments import image_flow
@@ -19,7 +20,9 @@ def run(tmp_path, *extra, name="result"):
 
 
 def test_a_run_writes_all_its_figures(tmp_path):
-    result = run(tmp_path, "--steps", "6", "--validate-every", "3", "--checkpoint", str(tmp_path / "a"))
+    result = run(tmp_path, "--steps", "6", "--validate-every", "3", "--checkpoint", str(tmp_path / "a"),
+                 "--samples", str(tmp_path / "samples.webp"))  # fmt: skip
+    assert Image.open(tmp_path / "samples.webp").size == (2 * 16 * 8, 2 * 3 * 8)
     assert result["budget"] == {"steps": 6, "images_seen": 192}
     assert result["images"] == {"train": 1233, "validation": 64, "test": 500, "shape": [1, 8, 8]}
     assert len(result["test"]) == 2 and all(2 < bits < 5 for bits in result["test"] + result["train"])
