@@ -409,7 +409,7 @@ class GlowNet(_ImageNet):
     Raises:
         ValueError: If a size is smaller than one.
 
-    Source: Kingma and Dhariwal (2018), section 3.3 and appendix B.
+    Source: Kingma and Dhariwal (2018), section 3.3 (zero start).
     """
 
     def __init__(self, n_in: int, n_out: int, width: int = 64, zero_init: bool = True):

@@ -94,7 +94,7 @@ class ConditionalAffine(Bijection):
     Raises:
         ValueError: If there is no context, or an input does not have the shape that the network's output asks for.
 
-    Source: Kingma and Dhariwal (2018), section 3.6 (the prior of what is factored out).
+    Source: the factored-out half of Dinh et al. (2017), section 3.6, here with a learned location and scale.
     """
 
     def __init__(self, net: nn.Module, event_dim: int = 1, context_dim: int | None = None, clamp: float = 5.0):
