@@ -20,6 +20,16 @@ __all__ = [
 ]
 
 
+class _IndependentNormal(Independent):
+    """Independent normals; torch's own sum over the coordinates fails on an empty batch."""
+
+    def log_prob(self, value):
+        return sum_event(self.base_dist.log_prob(value), len(self.event_shape))
+
+    def expand(self, batch_shape, _instance=None):
+        return super().expand(batch_shape, self._get_checked_instance(type(self), _instance))
+
+
 class DiagonalNormal(nn.Module):
     r"""A base :math:`\mathcal N(\mu, \operatorname{diag} e^{2s})` with learned :math:`\mu` and :math:`s`.
 
@@ -38,17 +48,14 @@ class DiagonalNormal(nn.Module):
     def forward(self, context: Tensor | None = None) -> Distribution:
         """Return the distribution, of event shape ``shape``."""
         normal = Normal(self.loc, self.log_scale.exp(), validate_args=False)
-        return Independent(normal, len(self.shape), validate_args=False)
+        return _IndependentNormal(normal, len(self.shape), validate_args=False)
 
 
-class _StandardNormal(Independent):
+class _StandardNormal(_IndependentNormal):
     r"""Independent standard normals whose log-density is one sum: :math:`-\tfrac12\sum_i(z_i^2 + \log 2\pi)`."""
 
     def log_prob(self, value):
         return -0.5 * (sum_event(value.square(), len(self.event_shape)) + self.event_shape.numel() * math.log(math.tau))
-
-    def expand(self, batch_shape, _instance=None):
-        return super().expand(batch_shape, self._get_checked_instance(_StandardNormal, _instance))
 
 
 class StandardNormal(nn.Module):
@@ -88,7 +95,7 @@ class ConditionalNormal(nn.Module):
         if context is None:
             raise ValueError("ConditionalNormal expects a context, got none.")
         loc, log_scale = self.net(context).chunk(2, -1)
-        return Independent(Normal(loc, log_scale.exp(), validate_args=False), 1, validate_args=False)
+        return _IndependentNormal(Normal(loc, log_scale.exp(), validate_args=False), 1, validate_args=False)
 
 
 class Flow(nn.Module):
@@ -136,7 +143,7 @@ class Flow(nn.Module):
             if base.batch_shape != batch:
                 base = base.expand(batch)
             context = context.expand(*shape, *context.shape)
-        return base, context
+        return base if isinstance(base, FactoredDistribution) else _OneNoise(base), context
 
     def sample(self, shape: tuple[int, ...] = (), context: Tensor | None = None, temperature: float = 1.0) -> Tensor:
         r"""Return draws of shape ``(*shape, *context_batch, *event)``, with gradients where the base allows them.
@@ -145,7 +152,7 @@ class Flow(nn.Module):
         draws keep to what is typical and vary less; at 0 there is one, the image of the mean.
         """
         base, context = self._base(context, tuple(shape))
-        return self.bijection(_draw(base, shape, temperature), context)[0]
+        return self.bijection(base.rsample(shape, temperature), context)[0]
 
     def sample_and_log_prob(self, shape: tuple[int, ...] = (), context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""Return draws and their log-densities in one pass, without any inverse.
@@ -154,11 +161,7 @@ class Flow(nn.Module):
             x = f(z), \qquad \log p_X(x) = \log p_Z(z) - \log\lvert\det J_f(z)\rvert .
         """
         base, context = self._base(context, tuple(shape))
-        if isinstance(base, FactoredDistribution):
-            z, log_prob = base.sample_and_log_prob(shape)
-        else:
-            z = _draw(base, shape)
-            log_prob = base.log_prob(z)
+        z, log_prob = base.sample_and_log_prob(shape)
         x, log_det = self.bijection(z, context)
         return x, log_prob - log_det
 
@@ -170,7 +173,7 @@ class Flow(nn.Module):
         """
         z, _ = self.bijection.inverse(x, context)
         base, _ = self._base(context)
-        return base.latents(z) if isinstance(base, FactoredDistribution) else [(z - base.mean) / base.stddev]
+        return base.latents(z)
 
     def from_latents(self, latents: list[Tensor], context: Tensor | None = None) -> Tensor:
         """Return the ``x`` whose :meth:`latents` these are.
@@ -187,13 +190,7 @@ class Flow(nn.Module):
     def _build(self, stack: list[Tensor], context: Tensor | None) -> Tensor:
         """Take what this flow needs from the end of the stack: the deepest noise is used first."""
         base, _ = self._base(context)
-        if isinstance(base, FactoredDistribution):
-            z = base.build(stack)
-        elif stack:
-            z = base.mean + base.stddev * stack.pop()
-        else:
-            raise ValueError("from_latents expects more latents than it got.")
-        return self.bijection(z, context)[0]
+        return self.bijection(base.build(stack), context)[0]
 
     def then(self, bijection: Bijection) -> "Flow":
         """Return this flow, the weights shared, with one more map at its data end."""
@@ -210,12 +207,29 @@ class Flow(nn.Module):
         return FlowDistribution(self, context)
 
 
-def _draw(base: Distribution, shape: tuple[int, ...], temperature: float = 1.0) -> Tensor:
-    """Draw from a base, with gradients if it can; the distance to its mean is multiplied by the temperature."""
-    if isinstance(base, FactoredDistribution):
-        return base.rsample(shape, temperature)
-    z = base.rsample(torch.Size(shape)) if base.has_rsample else base.sample(torch.Size(shape))
-    return z if temperature == 1 else base.mean + temperature * (z - base.mean)
+class _OneNoise:
+    """A base with a single noise, seen as :class:`FactoredDistribution` shows its several."""
+
+    def __init__(self, base: Distribution):
+        self.base = base
+
+    def rsample(self, shape, temperature=1.0):
+        """Draw, with gradients if the base can; the distance to its mean is multiplied by the temperature."""
+        base, shape = self.base, torch.Size(shape)
+        z = base.rsample(shape) if base.has_rsample else base.sample(shape)
+        return z if temperature == 1 else base.mean + temperature * (z - base.mean)
+
+    def sample_and_log_prob(self, shape):
+        z = self.rsample(shape)
+        return z, self.base.log_prob(z)
+
+    def latents(self, z):
+        return [(z - self.base.mean) / self.base.stddev]
+
+    def build(self, stack):
+        if not stack:
+            raise ValueError("from_latents expects more latents than it got.")
+        return self.base.mean + self.base.stddev * stack.pop()
 
 
 class FlowDistribution(Distribution):

@@ -200,6 +200,12 @@ def test_models_reject_other_shapes_and_dtypes(shape, dtype):
         assert shape[-1] == 2 and log_prob.shape == shape[:-1] and log_prob.dtype == torch.float32
 
 
+@pytest.mark.parametrize("base", [StandardNormal(2), DiagonalNormal(2), DiagonalNormal((2, 3))])
+def test_an_empty_batch_has_no_log_densities(base):
+    assert base().log_prob(torch.zeros(0, *base.shape)).shape == (0,)
+    assert base().expand((0,)).log_prob(torch.zeros(0, *base.shape)).shape == (0,)
+
+
 # ---- dequantisation ----
 
 
