@@ -1,6 +1,9 @@
 """nfcourse: the package behind *Normalizing Flows: from Measures to Mixtures*."""
 
-from . import bijections, check, data, flow, models, nets, plot, train, widgets
+import importlib
+
+from . import bijections, check, flow, models, nets, spaces
+from .bases import ConditionalNormal, DiagonalNormal, StandardNormal
 from .bijections import (
     MAF,
     NICE,
@@ -34,12 +37,27 @@ from .bijections import (
     half_mask,
     masked_autoregressive,
 )
-from .flow import ConditionalNormal, Dequantized, DiagonalNormal, FactorOut, Flow, StandardNormal, bits_per_dim
+from .dequantize import Dequantized, bits_per_dim
+from .flow import FactorOut, Flow
 from .models import NADE, RNADE, PixelCNN, PixelRNN, multiscale, noise_flow, receptive_field
 from .nets import MADE, MLP, ConvNet, GatedAttentionNet, GlowNet, ResidualMLP
 from .show import show
 
 __version__ = "0.1.0"
+
+#: modules that load more than torch: pictures, files, data; each is imported when it is first named
+_LAZY = ("data", "plot", "train", "widgets")
+
+
+def __getattr__(name: str):
+    if name in _LAZY:
+        return importlib.import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
+
 
 __all__ = [
     "MADE",
@@ -101,6 +119,7 @@ __all__ = [
     "plot",
     "receptive_field",
     "show",
+    "spaces",
     "train",
     "widgets",
 ]

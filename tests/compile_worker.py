@@ -16,6 +16,7 @@ from nfcourse import (
     check,
     multiscale,
     noise_flow,
+    spaces,
 )
 from nfcourse.nets import MLP
 
@@ -43,10 +44,14 @@ def main():
         torch.manual_seed(0)
         f = check.randomize(make()).eval()
         context = torch.randn(16, *CONTEXTS[name]) if name in CONTEXTS else None
-        z = check.draw_inputs(f.domain, (16, *(EVENTS.get(name) or check._event_shape(f)))).float()
+        z = check.draw_inputs(f.domain, (16, *(EVENTS.get(name) or f.event_shape))).float()
+        if len(f.directions) == 1:
+            (way,) = f.directions
+            same(f"{name}: {way}", getattr(f, way), z, context)
+            continue
         x = f(z, context)[0].detach()
         # log_prob compiles the inverse, sample_and_log_prob the forward map
-        if f.domain is torch.distributions.constraints.real:
+        if f.domain is spaces.real:
             flow = Flow(StandardNormal(tuple(z.shape[1:])), f)
             same(f"{name}: log_prob", flow, x, context)
             same(f"{name}: sample_and_log_prob", lambda flow=flow, c=context: flow.sample_and_log_prob((5,), c))

@@ -75,11 +75,13 @@ class _Status:
     """Collect what the workers measured into _build/status.json (in the one process that sees all reports)."""
 
     def __init__(self):
-        self.rows = {}
+        self.rows, self.bijections = {}, []
 
     def pytest_runtest_logreport(self, report):
         if report.when == "teardown":
             for key, value in report.user_properties:
+                if key == "bijection":
+                    self.bijections.append(value)
                 if key == "chapter":
                     self.rows[value["name"]] = {k: v for k, v in value.items() if k != "name"}
 
@@ -92,6 +94,11 @@ class _Status:
     def pytest_terminal_summary(self, terminalreporter):
         for name, row in sorted(self.rows.items()):
             terminalreporter.write_line(f"{name}: {row['seconds']} s, {row['memory_gb']} GB")
+        if self.bijections:
+            head = f"{'check_bijection':44} {'measure':9} {'directions':17} round trip  log-det (float32)"
+            terminalreporter.write_line(head)
+        for name, measure, directions, trip, log_det in sorted(self.bijections):
+            terminalreporter.write_line(f"{name:44} {measure:9} {directions:17} {trip:10.1e}  {log_det:.1e}")
 
 
 def pytest_configure(config):

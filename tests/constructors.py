@@ -8,6 +8,7 @@ Each entry builds a bijection; ``CONTEXTS`` gives the shape of the context of th
 from functools import partial
 
 import torch
+from coming import CircleAngle, CircleVector, ModularShift, Planar, Power, Rounded, Stereographic
 
 from nfcourse import (
     MAF,
@@ -46,6 +47,7 @@ from nfcourse import (
 )
 
 small = partial(MLP, hidden=(16,), activation=torch.nn.Tanh)
+wide = partial(MLP, hidden=(16,), zero_init=False)
 maf = partial(MAF, hidden=(16, 12), activation=torch.nn.Tanh)
 residual = partial(ResidualMLP, width=16, activation=torch.tanh)
 conv = partial(ConvNet, width=8)
@@ -135,6 +137,20 @@ CONSTRUCTORS = {
         Coupling(alternate_mask(4, flip=True), small, context_features=2),
     ),
     "compose, to the unit interval": lambda: Compose(PLU(2), Affine(2), Sigmoid()),
+    # what later chapters bring, in toy versions
+    "planar": lambda: Planar(3),
+    "planar, composed": lambda: Compose(Affine(3), Planar(3), Permutation([1, 2, 0]), Planar(3)),
+    "power, from data to base": lambda: Power(),
+    "rounded coupling": lambda: Coupling(half_mask(4), wide, Rounded()),
+    "rounded coupling, with context": lambda: Coupling(half_mask(4), wide, Rounded(), 2),
+    "rounded couplings of an image": lambda: Compose(
+        Squeeze(),
+        MaskedCoupling(checkerboard_mask((1, 2, 2)), conv, Rounded()),
+    ),
+    "modular shift": lambda: Compose(ModularShift(5), Permutation([1, 0]), ModularShift(5)),
+    "circle, as an angle": lambda: CircleAngle(),
+    "circle, as a unit vector": lambda: CircleVector(),
+    "plane to sphere": lambda: Stereographic(),
 }
 
 #: the shape of one context, for those that need one
@@ -154,12 +170,17 @@ CONTEXTS = {
     "image coupling, spline, with context": (2,),
     "image coupling, with an image as context": (2, 4, 4),
     "masked coupling, with context": (2,),
+    "rounded coupling, with context": (2,),
 }
 
 #: the shape of one point, for layers that take more than one
 EVENTS = {name: (4, 4, 4) for name in CONSTRUCTORS if name.startswith("image coupling")} | {
     "image coupling, one channel moves": (3, 4, 4),
+    "conditional affine": (3,),
     "conditional affine, image": (3, 2, 2),
     "1x1 convolution": (3, 2, 4),
     "squeeze": (8, 2, 2),
+    "sigmoid": (3,),
+    "sigmoid, two event dimensions": (3, 3),
+    "logit": (3,),
 }

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.distributions import Independent, Normal, StudentT, constraints
 
-from nfcourse import MLP, StandardNormal, check
+from nfcourse import MLP, Affine, Flow, StandardNormal, check
 
 
 def normal(dim, scale=1.0):
@@ -19,7 +19,7 @@ def normal(dim, scale=1.0):
 
 def test_close(capsys):
     assert check.close("π", 3.1416, math.pi, tol=1e-4) == 3.1416
-    assert capsys.readouterr().out == "π: 3.142, expected 3.142, tolerance 0.0001: ok\n"
+    assert capsys.readouterr().out == "✓ π: 3.142, expected 3.142 ± 0.0001\n"
     with pytest.raises(check.CheckFailed, match="at index .2,.; off by 0.5"):
         check.close("list", [0.0, 1.0, 2.5], [0.0, 1.0, 2.0], tol=0.1)
     with pytest.raises(check.CheckFailed, match="nan"):
@@ -35,7 +35,7 @@ def test_differs_and_holds(capsys):
     with pytest.raises(check.CheckFailed, match="within"):
         check.differs("one way", 1.0, 1.01, by=0.5)
     check.holds("a fact", torch.tensor([True, True]))
-    assert capsys.readouterr().out.endswith("a fact: True\n")
+    assert capsys.readouterr().out.endswith("✓ a fact\n")
     with pytest.raises(check.CheckFailed, match="index .1,"):
         check.holds("a lie", np.array([True, False]))
 
@@ -105,12 +105,61 @@ def test_validate_accepts_integers_and_vectors():
         check.validate(simplex, constraints.simplex)
 
 
-def test_answer_never_raises(capsys):
-    assert check.answer("area", 0.5, 0.5) and not check.answer("area", 0.6, 0.5)
-    assert not check.answer("area", None, 0.5) and not check.answer("area", "half", 0.5)
-    assert not check.answer("area", [0.5, 0.5], 0.5) and check.answer("list", [1, 2], torch.tensor([1.0, 2.0]))
+def test_answers_are_looked_up_and_a_wrong_one_gets_a_hint(capsys):
+    assert check.answer("ex-03-mistake", 9) and check.answer("ex-03-mistake", torch.tensor(9.0004))
+    assert capsys.readouterr().out == "✓ ex-03-mistake: 9 (within 0.001 of the truth)\n" * 2
+    assert not check.answer("ex-03-mistake", 3.0)
     out = capsys.readouterr().out
-    assert "correct" in out and "not yet" in out and "not answered yet" in out and "str" in out
+    assert out.startswith("✗ ex-03-mistake: not yet") and "Hint: " in out and "within 0.001" in out
+    assert "9" not in out, "the truth is given away"
+    for odd in (None, "half", [0.5, 0.5], [[1], [2, 3]], float("nan")):
+        assert not check.answer("ex-03-mistake", odd)
+    out = capsys.readouterr().out
+    assert "not answered yet" in out and "got str" in out and "got 2 numbers" in out
+    assert check.answer("ex-10-count", [3072, 1]) and not check.answer("ex-10-count", [1, 3072])
+    with pytest.raises(ValueError, match="did you mean 'ex-03-mistake'"):
+        check.answer("ex-03-mistakes", 9)
+
+
+def test_close_has_a_relative_tolerance():
+    with pytest.raises(check.CheckFailed):
+        check.close("a large number", -125_076.0, -125_076.02, tol=1e-3)
+    check.close("a large number", -125_076.0, -125_076.02, rtol=1e-6)
+    with pytest.raises(check.CheckFailed, match="allowed 0.125") as failed:
+        check.close("a large number", -125_076.0, -125_077.0, rtol=1e-6)
+    assert 7.9 < failed.value.miss < 8.1
+
+
+def test_numbers_keep_the_digits_before_the_point(capsys):
+    check.close("n", 125_076.4, 125_076.4, tol=1)
+    check.close("p", 3.14159, 3.14159, tol=1e-3, digits=6)
+    assert capsys.readouterr().out == "✓ n: 125076, expected 125076 ± 1\n✓ p: 3.14159, expected 3.14159 ± 0.001\n"
+
+
+def test_misses_are_counted_in_tolerances():
+    for call, miss in (
+        (lambda: check.close("", 1.0, 2.0, tol=0.1), 10.0),
+        (lambda: check.close("", [0.0, 1.0], [0.0, 2.0], tol=0.0), math.inf),
+        (lambda: check.close("", math.nan, 2.0, tol=0.1), math.inf),
+        (lambda: check.differs("", 1.0, 1.1, by=0.5), 5.0),
+        (lambda: check.holds("", False), math.inf),
+    ):
+        with pytest.raises(check.CheckFailed) as failed:
+            call()
+        assert failed.value.miss == pytest.approx(miss)
+
+
+def test_integral_says_that_the_box_is_too_small():
+    with pytest.raises(check.CheckFailed, match="box may be too small"):
+        check.integral(normal(1).log_prob, -1.0, 1.0, n=100)
+    with pytest.raises(check.CheckFailed) as failed:
+        check.integral(lambda x: normal(1).log_prob(x) + 0.1, -8.0, 8.0)
+    assert "box" not in str(failed.value)
+
+
+def test_integral_takes_the_method_of_a_module():
+    flow = Flow(StandardNormal(2), Affine(2))
+    assert check.integral(flow.log_prob, [-8, -8], [8, 8]) == check.integral(flow, [-8, -8], [8, 8])
 
 
 def test_randomize_moves_every_parameter_and_repeats():

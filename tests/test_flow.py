@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from constructors import CONSTRUCTORS, CONTEXTS
+from constructors import CONSTRUCTORS, CONTEXTS, EVENTS
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.distributions import Independent, MultivariateNormal, StudentT, Uniform, constraints
+from torch.distributions import Independent, MultivariateNormal, StudentT, Uniform
 
 from nfcourse import (
     MLP,
@@ -32,6 +32,7 @@ from nfcourse import (
     bits_per_dim,
     check,
     half_mask,
+    spaces,
 )
 
 small = partial(MLP, hidden=(16,), activation=torch.nn.Tanh)
@@ -58,27 +59,35 @@ def simple_flow(dim, n=3):
 def test_density_integrates_to_one(make, dim):
     """By the midpoint rule over the box that the flow's own samples span, with a margin."""
     flow = make(dim)
-    x = flow.sample((20_000,)).detach()
+    x = flow.sample((20_000,))
     low, high = x.min(0).values, x.max(0).values
     check.integral(flow, low - 0.3 * (high - low), high + 0.3 * (high - low), n=700 if dim == 2 else 140, tol=5e-3)
 
 
-@pytest.mark.parametrize("name", [n for n, f in CONSTRUCTORS.items() if f().event_dim == 1 and "16" not in n])
+def _has_a_density_on_vectors(f):
+    known = {f.domain, f.codomain} <= {None, spaces.real, spaces.unit_interval}
+    return f.event_dim == 1 and "inverse" in f.directions and known
+
+
+VECTORS = [n for n, f in CONSTRUCTORS.items() if _has_a_density_on_vectors(f()) and "16" not in n]
+
+
+@pytest.mark.parametrize("name", VECTORS)
 def test_every_layer_gives_a_density(name):
     """Importance sampling in the layer's own dimension, the proposal a heavy-tailed cloud around its samples."""
     torch.manual_seed(0)
     f = check.randomize(CONSTRUCTORS[name](), scale=0.2).eval().double()
-    dim = check._event_shape(f)[0]
+    dim = (EVENTS.get(name) or f.event_shape)[0]
     context = torch.zeros(CONTEXTS[name], dtype=torch.float64) if name in CONTEXTS else None
     base = StandardNormal(dim).double()
-    if f.domain is constraints.unit_interval:
+    if f.domain is spaces.unit_interval:
         flow = Flow(base, Compose(Sigmoid(), f)).double()
     else:
         flow = Flow(base, f).double()
-    if f.codomain is constraints.unit_interval:
+    if f.codomain is spaces.unit_interval:
         proposal = Independent(Uniform(torch.zeros(dim).double(), torch.ones(dim).double()), 1)
     else:
-        x = flow.sample((4000,), context).detach()
+        x = flow.sample((4000,), context)
         proposal = Independent(StudentT(4.0, x.mean(0), 1.5 * x.std(0)), 1)
 
     def log_prob(x):
@@ -202,8 +211,8 @@ def test_models_reject_other_shapes_and_dtypes(shape, dtype):
 
 @pytest.mark.parametrize("base", [StandardNormal(2), DiagonalNormal(2), DiagonalNormal((2, 3))])
 def test_an_empty_batch_has_no_log_densities(base):
-    assert base().log_prob(torch.zeros(0, *base.shape)).shape == (0,)
-    assert base().expand((0,)).log_prob(torch.zeros(0, *base.shape)).shape == (0,)
+    assert base().log_prob(torch.zeros(0, *base.event_shape)).shape == (0,)
+    assert base().expand((0,)).log_prob(torch.zeros(0, *base.event_shape)).shape == (0,)
 
 
 # ---- dequantisation ----

@@ -150,7 +150,7 @@ def test_latents_round_trip(levels, transformer):
     assert torch.allclose(flow.from_latents(latents), x, atol=1e-8)
     with pytest.raises(ValueError, match=f"expects {levels} latents, got {levels + 1}"):
         flow.from_latents([latents[0], *latents])
-    with pytest.raises(ValueError, match="more latents"):
+    with pytest.raises(ValueError, match=f"expects {levels} latents, got {levels - 1}"):
         flow.from_latents(latents[1:])
 
 

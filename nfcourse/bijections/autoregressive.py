@@ -5,8 +5,9 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor, nn
 
+from ..events import check_event
 from ..nets import MADE
-from .base import Bijection, Compose, check_event
+from .base import Bijection, Compose
 from .transformers import AffineTransformer
 
 __all__ = ["MAF", "SlowMAF", "masked_autoregressive"]
@@ -35,7 +36,7 @@ class MAF(Bijection):
         activation: The nonlinearity of the network, a module class; it must act on each unit alone.
 
     Shapes:
-        ``z``, ``x``: ``(*batch, D)``; ``context``: ``(*batch, context_features)``, broadcast over the batch.
+        ``z``, ``x``: ``(*batch, D)``; ``context``: ``(*batch, context_features)``.
 
     Raises:
         ValueError: If a size is smaller than one, the order is not a permutation, a context is missing or not
@@ -54,14 +55,16 @@ class MAF(Bijection):
         activation: Callable[[], nn.Module] = nn.ReLU,
     ):
         super().__init__()
-        self.dim = dim
+        self.dim, self.event_shape = dim, (dim,)
+        self.context_dim = 1 if context_features else None
         self.transformer = AffineTransformer() if transformer is None else transformer
         self.made = MADE(dim, self.transformer.n_params, hidden, order, context_features, activation)
 
     def params(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return the parameters :math:`h(x, c)` of all coordinates, ``(P, *batch, D)``."""
-        check_event(x, (self.dim,), "MAF")
-        return self.made(x, context).unflatten(-1, (-1, self.dim)).movedim(-2, 0)
+        check_event(x, (self.dim,), "MAF", self.made.layers[0].weight)
+        # under autocast the network answers in a shorter format; the map itself keeps that of its points
+        return self.made(x, context).to(x.dtype).unflatten(-1, (-1, self.dim)).movedim(-2, 0)
 
     def inverse(self, x, context=None):
         r"""Return :math:`z_i = \tau^{-1}(x_i; h_i(x_{<i}, c))`: one pass for all coordinates."""
@@ -70,13 +73,13 @@ class MAF(Bijection):
 
     def forward(self, z, context=None):
         r"""Return :math:`x`, found coordinate by coordinate, and the log-determinant."""
-        check_event(z, (self.dim,), "MAF")
+        check_event(z, (self.dim,), "MAF", self.made.layers[0].weight)
         batch = z.shape[:-1]
         rows = z.reshape(batch.numel(), self.dim).T.index_select(0, self.made.order).unbind(0)
         log_derivatives = []
 
         def draw(k, params):
-            value, log_derivative = self.transformer(rows[k], params)
+            value, log_derivative = self.transformer(rows[k], params.to(z.dtype))
             log_derivatives.append(log_derivative)
             return value
 
@@ -104,7 +107,7 @@ class SlowMAF(Bijection):
         super().__init__()
         if not isinstance(maf, MAF):
             raise ValueError(f"SlowMAF expects a MAF, got {type(maf).__name__}.")
-        self.dim, self.maf = maf.dim, maf
+        self.dim, self.event_shape, self.context_dim, self.maf = maf.dim, maf.event_shape, maf.context_dim, maf
 
     def _loop(self, value: Tensor, context: Tensor | None, forward: bool) -> tuple[Tensor, Tensor]:
         check_event(value, (self.dim,), "SlowMAF")

@@ -1,13 +1,15 @@
 """The one protocol of the course: a map and its log-determinant, returned together."""
 
-from jaxtyping import Float
 from torch import Tensor, nn
-from torch.distributions import constraints
+
+from ..events import one_of
+from ..module import Module
+from ..spaces import Space, real
 
 __all__ = ["Bijection", "Compose", "Inverse"]
 
 
-class Bijection(nn.Module):
+class Bijection(Module):
     r"""A bijection :math:`x = f(z \mid c)` from base to data.
 
     Both methods return ``(value, log_det)``, where ``log_det`` is
@@ -17,14 +19,16 @@ class Bijection(nn.Module):
         \texttt{forward}(z) = \bigl(f(z),\; \log\lvert\det J_f(z)\rvert\bigr), \qquad
         \texttt{inverse}(x) = \bigl(f^{-1}(x),\; \log\lvert\det J_{f^{-1}}(x)\rvert\bigr).
 
-    The density-change is understood with respect to a reference measure: Lebesgue measure unless a
-    subclass says otherwise.
+    That is the log density-change between the reference measures of :attr:`domain` and :attr:`codomain`: the Jacobian
+    for Lebesgue measure, zero for counting measure, :math:`\tfrac12\log\det (JT)^\top JT` for surfaces, with
+    :math:`T` an orthonormal basis of the tangent space. A map that has one direction only overrides that one.
 
     Attributes:
         event_dim: Number of trailing dimensions that form one point; equal on both sides.
-        context_dim: Number of trailing dimensions of one context.
-        domain: Constraint that every entry of :math:`z` satisfies.
-        codomain: Constraint that every entry of :math:`x` satisfies.
+        event_shape: Shape of one point on the base side, ``None`` where several fit.
+        context_dim: Number of trailing dimensions of one context, ``None`` for a map that takes none and ignores it.
+        domain: Space of :math:`z`; ``None`` for a map that moves entries about, whatever they are.
+        codomain: Space of :math:`x`; ``None`` likewise.
 
     Shapes:
         ``z``, ``x``: ``(*batch, *event)``; ``context``: ``(*batch, *context)`` or ``None``;
@@ -32,9 +36,10 @@ class Bijection(nn.Module):
     """
 
     event_dim: int = 1
-    context_dim: int = 1
-    domain: constraints.Constraint = constraints.real
-    codomain: constraints.Constraint = constraints.real
+    event_shape: tuple[int, ...] | None = None
+    context_dim: int | None = None
+    domain: Space | None = real
+    codomain: Space | None = real
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""Return :math:`x = f(z)` and :math:`\log\lvert\det J_f(z)\rvert`."""
@@ -47,12 +52,18 @@ class Bijection(nn.Module):
             "for instance through `Flow.sample_and_log_prob`."
         )
 
-    def initialize(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Set parameters from a batch of data, where the layer does so, and return its pre-image.
+    @property
+    def directions(self) -> frozenset[str]:
+        """The methods that this map has, of ``"forward"`` and ``"inverse"``: those that its class overrides."""
+        return frozenset(d for d in ("forward", "inverse") if getattr(type(self), d) is not getattr(Bijection, d))
 
-        The default sets nothing. Containers chain the calls from the data side to the base.
+    def initialize(self, value: Tensor, context: Tensor | None = None, direction: str = "inverse") -> Tensor:
+        """Set parameters from a batch of data, where the layer does so, and return what it becomes.
+
+        The default sets nothing. Containers chain the calls: from the data side to the base, or, under
+        :class:`Inverse`, with ``direction="forward"``, the other way.
         """
-        return self.inverse(x, context)[0]
+        return getattr(self, direction)(value, context)[0]
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         """Return the event shape of :math:`x` for that of :math:`z`: the same, unless a layer moves entries about."""
@@ -76,7 +87,8 @@ class Compose(Bijection):
         *bijections: The maps in the order of evaluation from base to data, at least one.
 
     Raises:
-        ValueError: If there is none, one is not a :class:`Bijection`, or their ``event_dim`` differ.
+        ValueError: If there is none, one is not a :class:`Bijection`, or one does not fit what comes before it:
+            ``event_dim``, event shape, space, or ``context_dim``.
 
     Source: Rezende and Mohamed (2015), equations 6-7.
     """
@@ -88,13 +100,30 @@ class Compose(Bijection):
         for f in bijections:
             if not isinstance(f, Bijection):
                 raise ValueError(f"Compose expects bijections, got {type(f).__name__}.")
-        dims = {f.event_dim for f in bijections}
-        if len(dims) > 1:
-            raise ValueError(f"Compose expects one event_dim for all, got {[f.event_dim for f in bijections]}.")
         self.bijections = nn.ModuleList(bijections)
-        self.event_dim = dims.pop()
-        self.context_dim = max(f.context_dim for f in bijections)
-        self.domain, self.codomain = bijections[0].domain, bijections[-1].codomain
+        self.event_dim = one_of("Compose", "event_dim", [f.event_dim for f in bijections])
+        self.context_dim = one_of("Compose", "context_dim", [f.context_dim for f in bijections])
+        self.domain = next((f.domain for f in bijections if f.domain is not None), None)
+        shape = space = None
+        for k, f in enumerate(bijections):
+            for what, comes, asked in (("space", space, f.domain), ("shape", shape, f.event_shape)):
+                if None not in (comes, asked) and comes != asked:
+                    raise ValueError(
+                        f"Compose: map {k + 1}, {type(f).__name__}, starts from the {what} {asked}, but what comes "
+                        f"before it ends in {comes}."
+                    )
+            if shape is None and f.event_shape is not None:  # the first that knows tells the maps before it
+                self.event_shape = f.event_shape
+                for g in reversed(bijections[:k]):
+                    self.event_shape = g.inverse_shape(self.event_shape)
+            shape, space = f.event_shape or shape, f.codomain or space
+            shape = shape and f.forward_shape(shape)
+        self.codomain = space
+
+    @property
+    def directions(self) -> frozenset[str]:
+        """The directions that every part has."""
+        return frozenset.intersection(*(f.directions for f in self.bijections))
 
     def forward(self, z, context=None):
         """Evaluate :math:`f_1` first; see :class:`Compose`."""
@@ -112,11 +141,11 @@ class Compose(Bijection):
             log_det = step if log_det is None else log_det + step
         return x, log_det
 
-    def initialize(self, x, context=None):
-        """Initialise from the data side: each layer sees what the later ones leave."""
-        for f in reversed(self.bijections):
-            x = f.initialize(x, context)
-        return x
+    def initialize(self, value, context=None, direction="inverse"):
+        """Initialise in the order of evaluation: each layer sees what those before it leave."""
+        for f in self.bijections if direction == "forward" else reversed(self.bijections):
+            value = f.initialize(value, context, direction)
+        return value
 
     def forward_shape(self, shape):
         """Pass the shape from map to map."""
@@ -150,7 +179,14 @@ class Inverse(Bijection):
         super().__init__()
         self.bijection = bijection
         self.event_dim, self.context_dim = bijection.event_dim, bijection.context_dim
+        self.event_shape = bijection.event_shape and bijection.forward_shape(bijection.event_shape)
         self.domain, self.codomain = bijection.codomain, bijection.domain
+
+    @property
+    def directions(self) -> frozenset[str]:
+        """Those of the bijection, exchanged."""
+        other = {"forward": "inverse", "inverse": "forward"}
+        return frozenset(other[d] for d in self.bijection.directions)
 
     def forward(self, z, context=None):
         """Return ``bijection.inverse(z)``."""
@@ -160,6 +196,10 @@ class Inverse(Bijection):
         """Return ``bijection.forward(x)``."""
         return self.bijection(x, context)
 
+    def initialize(self, value, context=None, direction="inverse"):
+        """Initialise the bijection from its other side."""
+        return self.bijection.initialize(value, context, "forward" if direction == "inverse" else "inverse")
+
     def forward_shape(self, shape):
         """Return ``bijection.inverse_shape(shape)``."""
         return self.bijection.inverse_shape(shape)
@@ -167,29 +207,3 @@ class Inverse(Bijection):
     def inverse_shape(self, shape):
         """Return ``bijection.forward_shape(shape)``."""
         return self.bijection.forward_shape(shape)
-
-
-def check_event(value: Tensor, shape: tuple[int | None, ...], layer: str) -> None:
-    """Raise a ValueError unless ``value`` is floating point and ends in ``shape``; ``None`` there is any length >= 1.
-
-    Shape and dtype only: layers never branch on the data, so that they compile and vectorise.
-    """
-    if not value.dtype.is_floating_point:
-        raise ValueError(f"{layer} expects a floating-point tensor, got {value.dtype}.")
-    event = value.shape[value.dim() - len(shape) :]
-    if value.dim() < len(shape) or any(m != (n or max(m, 1)) for n, m in zip(shape, event, strict=True)):
-        expected = ", ".join(["*batch", *("any" if n is None else str(n) for n in shape)])
-        raise ValueError(f"{layer} expects inputs of shape ({expected}), got {tuple(value.shape)}.")
-
-
-def event_shape(shape: int | tuple[int, ...], layer: str) -> tuple[int, ...]:
-    """Return ``shape`` as a tuple of positive integers, or raise a ValueError naming ``layer``."""
-    shape = (shape,) if isinstance(shape, int) else tuple(shape)
-    if not shape or any(not isinstance(n, int) or n < 1 for n in shape):
-        raise ValueError(f"{layer} expects a shape of positive integers, got {shape}.")
-    return shape
-
-
-def sum_event(value: Float[Tensor, "..."], event_dim: int) -> Float[Tensor, "..."]:
-    """Sum over the last ``event_dim`` dimensions (none: the value itself)."""
-    return value.flatten(value.dim() - event_dim).sum(-1) if event_dim > 1 else value.sum(-1)

@@ -6,8 +6,9 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
+from ..events import as_event_shape, check_context, check_event, sum_event
 from ..nets import MLP
-from .base import Bijection, Compose, check_event, event_shape, sum_event
+from .base import Bijection, Compose
 from .elementwise import Affine
 from .transformers import AdditiveTransformer, AffineTransformer, LogisticMixtureTransformer, RQSTransformer
 
@@ -38,7 +39,7 @@ def alternate_mask(dim: int, flip: bool = False) -> Tensor:
 
 def checkerboard_mask(shape: tuple[int, ...], flip: bool = False) -> Tensor:
     """Return a mask of shape ``(*, H, W)``: True where row plus column is even (odd with ``flip``)."""
-    shape = event_shape(shape, "checkerboard_mask")
+    shape = as_event_shape(shape, "checkerboard_mask")
     if len(shape) < 2:
         raise ValueError(f"checkerboard_mask expects a shape (*, H, W), got {shape}.")
     height, width = shape[-2:]
@@ -47,22 +48,28 @@ def checkerboard_mask(shape: tuple[int, ...], flip: bool = False) -> Tensor:
 
 
 class _Conditioned(Bijection):
-    """What couplings share: the call of the conditioner, with or without a context."""
+    """What couplings share: their transformer's space, and the call of the conditioner, with or without a context."""
+
+    def _condition(self, transformer: nn.Module | None, context_features: int, context_dim: int) -> None:
+        """Set the transformer, affine by default, and what kind of context the conditioner sees."""
+        self.transformer = AffineTransformer() if transformer is None else transformer
+        self.domain = self.codomain = self.transformer.space
+        self.context_features, self.context_dim = context_features, context_dim if context_features else None
 
     def _params(self, a: Tensor, context: Tensor | None) -> Tensor:
         """The parameters ``(P, *batch, *event)`` that the network computes from ``a`` and the context."""
-        name = type(self).__name__
-        if (context is None) != (self.context_features == 0):
-            got = "none" if context is None else f"one of shape {tuple(context.shape)}"
-            raise ValueError(f"{name} expects a context with {self.context_features} features, got {got}.")
         axis = -self.event_dim
-        if context is not None:
+        dtype = a.dtype
+        if self.context_features:
             size = a.shape[a.dim() + axis + 1 :]
-            check_event(context, (self.context_features, *size[: self.context_dim - 1]), f"{name} (context)")
+            features = (self.context_features, *size[: self.context_dim - 1])
+            check_context(context, features, a.shape[:axis], type(self).__name__)
             if self.context_dim < self.event_dim:
                 context = context[(..., *[None] * (self.event_dim - 1))]
             a = torch.cat([a, context.expand(*a.shape[:axis], -1, *size)], axis)
-        return self.conditioner(a).unflatten(axis, (self.transformer.n_params, -1)).movedim(axis - 1, 0)
+        # under autocast the network answers in a shorter format; the map itself keeps that of its points
+        params = self.conditioner(a).to(dtype)
+        return params.unflatten(axis, (self.transformer.n_params, -1)).movedim(axis - 1, 0)
 
 
 class Coupling(_Conditioned):
@@ -90,10 +97,10 @@ class Coupling(_Conditioned):
 
     Shapes:
         ``z``, ``x``: ``(*batch, D)`` or ``(*batch, D, H, W)``; ``context``: ``(*batch, context_features)`` or
-        ``(*batch, context_features, H, W)``, broadcast over the batch.
+        ``(*batch, context_features, H, W)``; ignored where ``context_features`` is 0.
 
     Raises:
-        ValueError: If ``D < 2``, the mask is constant or not boolean, a context is missing or not expected, or an
+        ValueError: If ``D < 2``, the mask is constant or not boolean, a context is missing, or an
             input has another number of coordinates or is not floating point.
 
     Source: Dinh et al. (2017), equations 4-8; Dinh et al. (2015), section 3.2.
@@ -123,9 +130,9 @@ class Coupling(_Conditioned):
             raise ValueError(
                 f"Coupling expects event_dim 1 or 3 and context_dim 1 or the same, got {event_dim}, {context_dim}."
             )
-        self.event_dim, self.context_dim, self.context_features = event_dim, context_dim, context_features
-        self.dim, self.n_a = mask.numel(), int(mask.sum())
-        self.transformer = AffineTransformer() if transformer is None else transformer
+        self._condition(transformer, context_features, context_dim)
+        self.dim, self.n_a, self.event_dim = mask.numel(), int(mask.sum()), event_dim
+        self.event_shape = (self.dim,) if event_dim == 1 else None
         n_b = self.dim - self.n_a
         self.conditioner = conditioner(self.n_a + context_features, n_b * self.transformer.n_params)
         order = torch.cat([mask.nonzero().squeeze(1), (~mask).nonzero().squeeze(1)])
@@ -207,15 +214,14 @@ class MaskedCoupling(_Conditioned):
             )
         if bool(mask.all()) or not bool(mask.any()):
             raise ValueError("MaskedCoupling expects a mask with both True and False, got a constant one.")
-        self.shape, self.event_dim = tuple(mask.shape), mask.dim()
-        self.context_dim, self.context_features = context_dim, context_features
-        self.transformer = AffineTransformer() if transformer is None else transformer
-        channels = self.shape[0]
+        self._condition(transformer, context_features, context_dim)
+        self.event_shape, self.event_dim = tuple(mask.shape), mask.dim()
+        channels = self.event_shape[0]
         self.conditioner = conditioner(channels + context_features, channels * self.transformer.n_params)
         self.register_buffer("mask", mask)
 
     def _couple(self, value: Tensor, context: Tensor | None, tau: Callable) -> tuple[Tensor, Tensor]:
-        check_event(value, self.shape, "MaskedCoupling")
+        check_event(value, self.event_shape, "MaskedCoupling")
         moved, log_derivative = tau(value, self._params(value * self.mask, context))
         log_det = torch.where(self.mask, 0.0, log_derivative)
         return torch.where(self.mask, value, moved), sum_event(log_det, self.event_dim)

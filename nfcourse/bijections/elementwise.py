@@ -4,10 +4,11 @@ import math
 
 import torch
 from torch import Tensor, nn
-from torch.distributions import constraints
 from torch.nn import functional as F
 
-from .base import Bijection, Inverse, check_event, event_shape, sum_event
+from ..events import as_event_shape, check_context, check_event, sum_event
+from ..spaces import unit_interval
+from .base import Bijection, Inverse
 from .transformers import AffineTransformer
 
 __all__ = ["Affine", "ConditionalAffine", "Logit", "PReLU", "Sigmoid"]
@@ -33,7 +34,7 @@ class Affine(Bijection):
         ValueError: If ``scale`` is not positive, ``share`` is not between 0 and the number of dimensions, or an input
             has another shape or is not floating point.
 
-    Source: location-scale family; Magda's notes, equation 1.36.
+    Source: location-scale family; Papamakarios et al. (2021), section 3.1.1.
     """
 
     def __init__(
@@ -44,17 +45,17 @@ class Affine(Bijection):
         share: int = 0,
     ):
         super().__init__()
-        self.shape = event_shape(shape, "Affine")
-        self.event_dim = len(self.shape)
+        self.event_shape = as_event_shape(shape, type(self).__name__)
+        self.event_dim = len(self.event_shape)
         if not 0 <= share <= self.event_dim:
             raise ValueError(f"Affine expects 0 <= share <= {self.event_dim}, got {share}.")
         kept = self.event_dim - share
-        self.shared = math.prod(self.shape[kept:])  # coordinates per parameter
+        self.shared = math.prod(self.event_shape[kept:])  # coordinates per parameter
         scale = torch.as_tensor(scale, dtype=torch.get_default_dtype())
         if not bool((scale > 0).all()):
             raise ValueError(f"Affine expects a positive scale, got {scale}.")
         loc = torch.as_tensor(loc, dtype=torch.get_default_dtype())
-        size = (*self.shape[:kept], *[1] * share)
+        size = (*self.event_shape[:kept], *[1] * share)
         self.loc = nn.Parameter(loc.expand(size).clone())
         self.log_scale = nn.Parameter(scale.log().expand(size).clone())
 
@@ -63,12 +64,12 @@ class Affine(Bijection):
 
     def forward(self, z, context=None):
         r"""Return :math:`\mu + e^s z` and :math:`\sum_i s_i`."""
-        check_event(z, self.shape, type(self).__name__)
+        check_event(z, self.event_shape, type(self).__name__, self.loc)
         return self.loc + self.log_scale.exp() * z, self._log_det(z)
 
     def inverse(self, x, context=None):
         r"""Return :math:`e^{-s}(x - \mu)` and :math:`-\sum_i s_i`."""
-        check_event(x, self.shape, type(self).__name__)
+        check_event(x, self.event_shape, type(self).__name__, self.loc)
         return (x - self.loc) * (-self.log_scale).exp(), -self._log_det(x)
 
 
@@ -105,10 +106,11 @@ class ConditionalAffine(Bijection):
         self.event_dim, self.context_dim = event_dim, event_dim if context_dim is None else context_dim
 
     def _params(self, value: Tensor, context: Tensor | None) -> Tensor:
-        if context is None:
-            raise ValueError("ConditionalAffine expects a context, got none.")
         axis = -self.event_dim
-        params = self.net(context).unflatten(axis, (2, -1)).movedim(axis - 1, 0)
+        check_event(value, (None,) * self.event_dim, "ConditionalAffine")
+        check_context(context, (None,) * self.context_dim, value.shape[:axis], "ConditionalAffine")
+        # under autocast the network answers in a shorter format; the map itself keeps that of its points
+        params = self.net(context).to(value.dtype).unflatten(axis, (2, -1)).movedim(axis - 1, 0)
         check_event(value, tuple(params.shape[axis:]), "ConditionalAffine")
         return params
 
@@ -148,14 +150,14 @@ class PReLU(Bijection):
 
     def __init__(self, shape: int | tuple[int, ...], slope: float = 0.5):
         super().__init__()
-        self.shape = event_shape(shape, "PReLU")
-        self.event_dim = len(self.shape)
+        self.event_shape = as_event_shape(shape, "PReLU")
+        self.event_dim = len(self.event_shape)
         if not slope > 0:
             raise ValueError(f"PReLU expects a slope > 0 (at 0 the left half-line collapses), got {slope}.")
-        self.log_slope = nn.Parameter(torch.full(self.shape, math.log(slope)))
+        self.log_slope = nn.Parameter(torch.full(self.event_shape, math.log(slope)))
 
     def _scale(self, value: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:
-        check_event(value, self.shape, "PReLU")
+        check_event(value, self.event_shape, "PReLU", log_slope)
         log_j = torch.where(value < 0, log_slope, torch.zeros_like(log_slope))
         return value * log_j.exp(), sum_event(log_j, self.event_dim)
 
@@ -190,7 +192,7 @@ class Sigmoid(Bijection):
     Source: Dinh et al. (2017), section 4.1 (the logit as a data transform).
     """
 
-    codomain = constraints.unit_interval
+    codomain = unit_interval
 
     def __init__(self, event_dim: int = 1):
         super().__init__()

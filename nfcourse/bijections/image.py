@@ -4,8 +4,9 @@ from collections.abc import Callable
 
 from torch import nn
 
+from ..events import as_event_shape, check_event
 from ..nets import GlowNet
-from .base import Bijection, Compose, check_event, event_shape
+from .base import Bijection, Compose
 from .coupling import Coupling, half_mask
 from .linear import Conv1x1
 from .norm import ActNorm
@@ -31,6 +32,7 @@ class Squeeze(Bijection):
     """
 
     event_dim = 3
+    domain = codomain = None
 
     def forward(self, z, context=None):
         """Return the larger image with fewer channels, and zeros."""
@@ -85,7 +87,7 @@ def glow_step(
 
     Source: Kingma and Dhariwal (2018), section 3 and figure 2a.
     """
-    shape = event_shape(shape, "glow_step")
+    shape = as_event_shape(shape, "glow_step")
     if len(shape) != 3:
         raise ValueError(f"glow_step expects a shape (C, H, W), got {shape}.")
     channels = shape[0]

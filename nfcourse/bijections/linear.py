@@ -4,7 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from .base import Bijection, check_event
+from ..events import check_event, full_precision
+from .base import Bijection
 
 __all__ = ["PLU", "Conv1x1", "Permutation"]
 
@@ -49,7 +50,7 @@ class PLU(Bijection):
             raise ValueError("PLU expects an invertible matrix of finite numbers, got a singular or non-finite one.")
         p, lower, upper = torch.linalg.lu(matrix)
         s = upper.diagonal()
-        self.dim = dim
+        self.dim, self.event_shape = dim, (dim,)
         self.register_buffer("permutation", p.argmax(dim=1))  # row i of P x is x[permutation[i]]
         self.register_buffer("inverse_permutation", self.permutation.argsort())
         self.register_buffer("sign", s.sign())
@@ -76,16 +77,18 @@ class PLU(Bijection):
         inverse = torch.linalg.solve_triangular(lower, identity, upper=False, unitriangular=True)
         return torch.linalg.solve_triangular(upper, inverse, upper=True)[:, self.permutation]
 
+    @full_precision
     def forward(self, z, context=None):
         r"""Return :math:`PL(U + \operatorname{diag} s)z + b` and :math:`\sum_i\log\lvert s_i\rvert`."""
-        check_event(z, (self.dim,), "PLU")
+        check_event(z, (self.dim,), "PLU", self.lower)
         lower, upper = self._factors()
         x = (z @ upper.mT @ lower.mT)[..., self.permutation] + self.bias
         return x, self.log_abs_s.sum().expand(z.shape[:-1])
 
+    @full_precision
     def inverse(self, x, context=None):
         r"""Solve two triangular systems; return the solution and :math:`-\sum_i\log\lvert s_i\rvert`."""
-        check_event(x, (self.dim,), "PLU")
+        check_event(x, (self.dim,), "PLU", self.lower)
         lower, upper = self._factors()
         z = (x - self.bias)[..., self.inverse_permutation].reshape(-1, self.dim)
         # points are rows, so the systems read Z (U + diag s)^T L^T = X; `left=False` solves Y A = B for Y
@@ -124,17 +127,19 @@ class Conv1x1(Bijection):
         self.plu, self.dim = PLU(channels, matrix), channels
 
     def _convolve(self, value: Tensor, matrix: Tensor, bias: Tensor, sign: int) -> tuple[Tensor, Tensor]:
-        check_event(value, (self.dim, None, None), "Conv1x1")
+        check_event(value, (self.dim, None, None), "Conv1x1", matrix)
         *batch, _, height, width = value.shape
         # a matrix product with the channels last is several times faster here than a convolution
         out = F.linear(value.movedim(-3, -1), matrix, bias).movedim(-1, -3)
         log_det = sign * height * width * self.plu.log_abs_s.sum()
         return out, log_det.expand(batch)
 
+    @full_precision
     def forward(self, z, context=None):
         r"""Return :math:`W z + b` at every position and :math:`HW\sum_i\log\lvert s_i\rvert`."""
         return self._convolve(z, self.plu.matrix, self.plu.bias, 1)
 
+    @full_precision
     def inverse(self, x, context=None):
         r"""Return :math:`W^{-1}(x - b)` at every position and :math:`-HW\sum_i\log\lvert s_i\rvert`."""
         matrix = self.plu.inverse_matrix
@@ -147,7 +152,8 @@ class Permutation(Bijection):
     .. math::
         x_i = z_{\pi(i)}, \qquad \log\lvert\det J_f(z)\rvert = 0 .
 
-    The order is a buffer: it is saved and loaded with the weights.
+    The order is a buffer: it is saved and loaded with the weights. Entries keep the space that they come from: a
+    permutation of integers is one for counting measure.
 
     Args:
         order: The indices :math:`\pi(0), \dots, \pi(D-1)`, or an integer :math:`D` for a random order.
@@ -159,6 +165,8 @@ class Permutation(Bijection):
         ValueError: If ``order`` is not a permutation, or an input has another last dimension.
     """
 
+    domain = codomain = None
+
     def __init__(self, order: int | list[int] | Tensor):
         super().__init__()
         order = torch.randperm(order) if isinstance(order, int) and order > 0 else torch.as_tensor(order)
@@ -169,15 +177,16 @@ class Permutation(Bijection):
             or (order.sort().values.tolist() != list(range(order.numel())))
         ):
             raise ValueError(f"Permutation expects each of 0..D-1 once, got {order.tolist()}.")
+        self.event_shape = tuple(order.shape)
         self.register_buffer("order", order.long())
         self.register_buffer("inverse_order", self.order.argsort())
 
     def forward(self, z, context=None):
         """Return the reordered coordinates and zeros."""
-        check_event(z, tuple(self.order.shape), "Permutation")
+        check_event(z, self.event_shape, "Permutation")
         return z[..., self.order], z.new_zeros(z.shape[:-1])
 
     def inverse(self, x, context=None):
         """Undo the order; the log-determinant is zero again."""
-        check_event(x, tuple(self.order.shape), "Permutation")
+        check_event(x, self.event_shape, "Permutation")
         return x[..., self.inverse_order], x.new_zeros(x.shape[:-1])

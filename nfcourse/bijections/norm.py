@@ -2,7 +2,8 @@
 
 import torch
 
-from .base import Bijection, check_event, event_shape
+from ..events import as_event_shape, check_event
+from .base import Bijection
 from .elementwise import Affine
 
 __all__ = ["ActNorm", "BatchNorm"]
@@ -39,29 +40,29 @@ class BatchNorm(Bijection):
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, momentum: float = 0.1):
         super().__init__()
-        self.shape = event_shape(shape, "BatchNorm")
-        self.event_dim = len(self.shape)
+        self.event_shape = as_event_shape(shape, "BatchNorm")
+        self.event_dim = len(self.event_shape)
         if not eps > 0 or not 0 < momentum <= 1:
             raise ValueError(f"BatchNorm expects eps > 0 and 0 < momentum <= 1, got eps={eps}, momentum={momentum}.")
         self.eps, self.momentum = eps, momentum
-        self.register_buffer("mean", torch.zeros(self.shape))
-        self.register_buffer("var", torch.ones(self.shape))
+        self.register_buffer("mean", torch.zeros(self.event_shape))
+        self.register_buffer("var", torch.ones(self.event_shape))
 
     def forward(self, z, context=None):
         r"""Return :math:`z\sqrt{\tilde\sigma^2 + \epsilon} + \tilde\mu`, with the running statistics."""
-        check_event(z, self.shape, "BatchNorm")
+        check_event(z, self.event_shape, "BatchNorm", self.mean)
         std = (self.var + self.eps).sqrt()
         return z * std + self.mean, std.log().sum().expand(z.shape[: -self.event_dim])
 
     def inverse(self, x, context=None):
         r"""Return :math:`(x - \tilde\mu)/\sqrt{\tilde\sigma^2 + \epsilon}`; batch statistics in train mode."""
-        check_event(x, self.shape, "BatchNorm")
+        check_event(x, self.event_shape, "BatchNorm", self.mean)
         mean, var = self._update(x) if self.training else (self.mean, self.var)
         std = (var + self.eps).sqrt()
         return (x - mean) / std, -std.log().sum().expand(x.shape[: -self.event_dim])
 
     def _update(self, x):
-        batch = x.reshape(-1, *self.shape)
+        batch = x.reshape(-1, *self.event_shape)
         if len(batch) < 2:
             raise ValueError(f"BatchNorm in train mode expects at least two points, got {len(batch)}.")
         mean, var = batch.mean(0), batch.var(0, unbiased=False)
@@ -75,8 +76,9 @@ class ActNorm(Affine):
     r"""Location and scale that start from the first batch, then learn.
 
     :meth:`initialize` sets :math:`\mu` and :math:`e^{s}` to the mean and standard deviation of a batch of data, so
-    that its pre-image has mean 0 and variance 1 per coordinate. Afterwards the layer is :class:`Affine`. Whether it
-    has been initialised is a buffer: weights that are loaded are not initialised again.
+    that its pre-image has mean 0 and variance 1 per coordinate; with ``direction="forward"`` to :math:`-m/v` and
+    :math:`1/v` for mean :math:`m` and standard deviation :math:`v`, so that its image has. Afterwards the layer is
+    :class:`Affine`. Whether it has been initialised is a buffer: weights that are loaded are not initialised again.
 
     Args:
         shape: Event shape, an integer or a tuple.
@@ -95,15 +97,17 @@ class ActNorm(Affine):
         self.register_buffer("initialized", torch.tensor(False))
 
     @torch.no_grad()
-    def initialize(self, x, context=None):
-        """Set location and scale from the batch ``x``, once; return its pre-image."""
-        check_event(x, self.shape, "ActNorm")
+    def initialize(self, value, context=None, direction="inverse"):
+        """Set location and scale from a batch, once; return what it becomes."""
+        check_event(value, self.event_shape, "ActNorm", self.loc)
         if not bool(self.initialized):
-            batch = x.reshape(-1, *self.shape)
+            batch = value.reshape(-1, *self.event_shape)
             if len(batch) < 2:
                 raise ValueError(f"ActNorm.initialize expects at least two points, got {len(batch)}.")
-            pooled = [0, *(d + 1 for d, size in enumerate(self.loc.shape) if size < self.shape[d])]
-            self.loc.copy_(batch.mean(pooled, keepdim=True)[0])
-            self.log_scale.copy_(batch.std(pooled, unbiased=False, keepdim=True)[0].clamp_min(self.eps).log())
+            pooled = [0, *(d + 1 for d, size in enumerate(self.loc.shape) if size < self.event_shape[d])]
+            mean = batch.mean(pooled, keepdim=True)[0]
+            std = batch.std(pooled, unbiased=False, keepdim=True)[0].clamp_min(self.eps)
+            self.loc.copy_(-mean / std if direction == "forward" else mean)
+            self.log_scale.copy_(-std.log() if direction == "forward" else std.log())
             self.initialized.fill_(True)
-        return self.inverse(x, context)[0]
+        return getattr(self, direction)(value, context)[0]

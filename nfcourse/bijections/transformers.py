@@ -2,19 +2,29 @@
 
 All of them share one form. ``forward(z, params)`` and ``inverse(x, params)`` return the value and the log-derivative of
 each coordinate, both of the shape of the input; ``params`` has one leading axis more, of length ``n_params``, so that
-``params[j]`` is the j-th parameter of every coordinate.
+``params[j]`` is the j-th parameter of every coordinate. ``space`` is where coordinates live, on both sides.
 """
 
 import math
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
+
+from ..module import Module
+from ..spaces import Space, real
 
 __all__ = ["AdditiveTransformer", "AffineTransformer", "LogisticMixtureTransformer", "RQSTransformer"]
 
 
-class AdditiveTransformer(nn.Module):
+class Transformer(Module):
+    """What all transformers share: a space, the real line unless a subclass says otherwise."""
+
+    n_params: int
+    space: Space = real
+
+
+class AdditiveTransformer(Transformer):
     r"""A shift, :math:`x_i = z_i + t_i`, with derivative one: the map keeps volumes.
 
     Shapes:
@@ -35,7 +45,7 @@ class AdditiveTransformer(nn.Module):
         return x - params[0], torch.zeros_like(x)
 
 
-class AffineTransformer(nn.Module):
+class AffineTransformer(Transformer):
     r"""Shift and scale, with a softly clamped log-scale.
 
     .. math::
@@ -79,7 +89,7 @@ class AffineTransformer(nn.Module):
         return (x - shift) * log_scale.exp(), log_scale
 
 
-class RQSTransformer(nn.Module):
+class RQSTransformer(Transformer):
     r"""A monotone rational-quadratic spline on :math:`[-b, b]`, the identity outside.
 
     The spline is built from data to base, the direction that a likelihood needs. In the bin between the knots
@@ -178,7 +188,7 @@ class RQSTransformer(nn.Module):
         return n / total, slope.log()
 
 
-class LogisticMixtureTransformer(nn.Module):
+class LogisticMixtureTransformer(Transformer):
     r"""The logit of a mixture of logistic distribution functions, with an outer shift and scale.
 
     It is built from data to base, the direction that a likelihood needs:
@@ -191,9 +201,9 @@ class LogisticMixtureTransformer(nn.Module):
     The other direction has no closed form. With :math:`t = (z - b) e^{-a}` the solution of
     :math:`\operatorname{logit} F(x) = t` lies between the smallest and the largest of the components' own quantiles
     :math:`\mu_k + e^{s_k} t`, because :math:`F` is an average of the components. In this bracket Newton's method,
-    guarded by bisection, runs a fixed number of steps. One more step, written so that autograd sees it, carries the
-    gradient of the implicit function: :math:`\mathrm d x = (\mathrm d t - \partial_\theta \operatorname{logit} F)/
-    \partial_x \operatorname{logit} F`.
+    guarded by bisection, runs a fixed number of steps, unseen by autograd. Two more steps of Newton, seen by autograd,
+    carry the derivatives of the implicit function: each step doubles the number of Taylor coefficients in
+    :math:`(t, \theta)` that are right, from none to one to three, so first, second and third derivatives are exact.
 
     Parameters of zero give equal weights and means spread over [-2, 2], so that the components can learn apart.
 
@@ -248,8 +258,9 @@ class LogisticMixtureTransformer(nn.Module):
         *mixture, log_scale, shift = self._unpack(params)
         target = (z - shift) * (-log_scale).exp()
         x = self._solve(target.detach(), *[part.detach() for part in mixture])
-        logit, log_slope = self._logit_cdf(x, *mixture)
-        x = x - (logit - target) * (-log_slope).exp().detach()
+        for _ in range(2):
+            logit, log_slope = self._logit_cdf(x, *mixture)
+            x = x - (logit - target) * (-log_slope).exp()
         return x, -self._logit_cdf(x, *mixture)[1] - log_scale
 
     def _solve(self, target, log_pi, mean, log_scale) -> Tensor:

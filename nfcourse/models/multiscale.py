@@ -5,6 +5,7 @@ from functools import partial
 
 from torch import nn
 
+from ..bases import StandardNormal
 from ..bijections import (
     ActNorm,
     AffineTransformer,
@@ -16,8 +17,8 @@ from ..bijections import (
     checkerboard_mask,
     glow_step,
 )
-from ..bijections.base import event_shape
-from ..flow import FactorOut, Flow, StandardNormal
+from ..events import as_event_shape
+from ..flow import FactorOut, Flow
 from ..nets import GlowNet
 
 __all__ = ["multiscale", "noise_flow"]
@@ -102,7 +103,7 @@ def noise_flow(
 
 
 def _image(shape: tuple[int, int, int], name: str) -> tuple[int, int, int]:
-    shape = event_shape(shape, name)
+    shape = as_event_shape(shape, name)
     if len(shape) != 3:
         raise ValueError(f"{name} expects a shape (C, H, W), got {shape}.")
     return shape

@@ -1,0 +1,138 @@
+r"""Where points live. A space knows its reference measure, so a density on it needs no other word.
+
+``real``, ``positive`` and ``unit_interval`` carry Lebesgue measure, ``integers`` and ``cyclic(K)`` counting measure,
+``circle`` (one angle) and ``sphere`` (one unit vector) the length or area of the surface. All but the sphere constrain
+entry by entry. A space is also a constraint of ``torch.distributions``.
+"""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+from torch.distributions import Distribution, constraints
+
+__all__ = [
+    "Space", "circle", "cyclic", "integers", "interval", "positive", "real", "space_of", "sphere", "unit_interval"
+]  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False)
+class Space(constraints.Constraint):
+    r"""Numbers between two ends, with a measure. Two spaces are equal if kind, ends and measure are.
+
+    Attributes:
+        name: What messages call it.
+        measure: ``"Lebesgue"``, ``"counting"`` or ``"surface"``: what densities are taken against.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    name: str = field(compare=False)
+    measure: str = "Lebesgue"
+    low: float = -math.inf
+    high: float = math.inf
+
+    @property
+    def is_discrete(self) -> bool:
+        """Whether the measure counts points."""
+        return self.measure == "counting"
+
+    def check(self, value: Tensor) -> Tensor:
+        """Return which entries lie in the space, its ends included."""
+        inside = (value >= self.low) & (value <= self.high)
+        return inside & (value == value.floor()) if self.is_discrete else inside
+
+    def draw(self, shape: tuple[int, ...], scale: float = 5.0, seed: int = 0) -> Tensor:
+        r"""Draw float64 points of that shape for a check, from :math:`\mathcal N(0, \text{scale}^2)` carried over."""
+        z = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        if math.isfinite(self.low) and math.isfinite(self.high):
+            n = self.high - self.low + self.is_discrete
+            u = self.low + n * torch.special.ndtr(z) if self.is_discrete else self.low + n * torch.sigmoid(z)
+            return u.floor().clamp(max=self.high) if self.is_discrete else u
+        if math.isfinite(self.low):
+            return self.low + z.exp()
+        return (scale * z).round() if self.is_discrete else scale * z
+
+    def difference(self, a: Tensor, b: Tensor) -> Tensor:
+        """Return how far apart two points are, entry by entry."""
+        return a - b
+
+    def frame(self, value: Tensor) -> Tensor | None:
+        """Return an orthonormal basis of the tangent space at points ``(n, D)``, ``(n, D, d)``; None: all of it."""
+        return None
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+class _Circle(Space):
+    """An angle; those that differ by a full turn are one point."""
+
+    def check(self, value):
+        return torch.isfinite(value)
+
+    def difference(self, a, b):
+        return torch.remainder(a - b + math.pi, math.tau) - math.pi
+
+
+class _Sphere(Space):
+    """A unit vector along the last axis."""
+
+    event_dim = 1
+
+    def check(self, value):
+        return (value.norm(dim=-1) - 1).abs() < 64 * torch.finfo(value.dtype).eps * value.shape[-1]
+
+    def draw(self, shape, scale=5.0, seed=0):
+        return torch.nn.functional.normalize(super().draw(shape, scale, seed), dim=-1)
+
+    def frame(self, value):
+        # x and an orthonormal basis of what is orthogonal to it: the other columns of a complete QR decomposition
+        return torch.linalg.qr(value.unsqueeze(-1), mode="complete").Q[..., 1:]
+
+
+def interval(low: float, high: float) -> Space:
+    """Return the open interval from ``low`` to ``high``, with Lebesgue measure."""
+    return Space(f"the interval ({low:g}, {high:g})", "Lebesgue", float(low), float(high))
+
+
+def cyclic(levels: int) -> Space:
+    """Return the whole numbers 0, ..., ``levels`` - 1, with counting measure; they travel as floats."""
+    return Space(f"the integers 0 to {levels - 1}", "counting", 0.0, float(levels - 1))
+
+
+real = Space("the real numbers")
+positive = Space("the positive numbers", "Lebesgue", 0.0)
+unit_interval = Space("the unit interval", "Lebesgue", 0.0, 1.0)
+integers = Space("the integers", "counting")
+circle = _Circle("the circle (an angle)", "surface", -math.pi, math.pi)
+sphere = _Sphere("the sphere (a unit vector)", "surface", -1.0, 1.0)
+
+
+def space_of(law: Distribution | constraints.Constraint) -> Space | None:
+    """Return the space of a distribution or of a constraint of torch; None if it is none of those known here."""
+    if isinstance(law, Distribution):
+        if (space := getattr(law, "space", None)) is not None:
+            return space
+        try:
+            law = law.support
+        except NotImplementedError:
+            return None
+    while hasattr(law, "base_constraint"):
+        law = law.base_constraint
+    if isinstance(law, Space):
+        return law
+    low, high = (getattr(law, name, None) for name in ("lower_bound", "upper_bound"))
+    number = all(isinstance(end, int | float) or end is None for end in (low, high))
+    if law is constraints.real:
+        return real
+    if law is constraints.boolean:
+        return cyclic(2)
+    if isinstance(law, type(constraints.unit_interval)) and number:
+        return interval(low, high)
+    if isinstance(law, type(constraints.positive)) and low == 0:
+        return positive
+    if isinstance(law, constraints.integer_interval) and number and low == 0:
+        return cyclic(int(high) + 1)
+    return None
