@@ -39,7 +39,7 @@ class Dequantized(Module):
     Raises:
         ValueError: If ``levels < 2``; if the model does not say its ``event_dim``, or says another one; if ``x`` is
             boolean or complex. (Values outside 0..K-1 are not looked for here;
-            :func:`nfcourse.check.validate` finds them where data enters.)
+            :func:`nfcourse.contracts.validate` finds them where data enters.)
 
     Source: Theis et al. (2016), section 3.1; Uria et al. (2013), section 3; Ho et al. (2019), section 3.1, equation 9.
     """

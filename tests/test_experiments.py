@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
-from nfcourse import train
 from nfcourse.experiments import image_flow
+from nfcourse.train import files
 
 TINY = "--data digits --depth 1 --width 8 --noise-depth 1 --noise-width 4 --batch 32 --draws 2 --device cpu".split()
 
@@ -47,14 +47,14 @@ def test_a_killed_run_resumes_to_the_same_result(tmp_path, monkeypatch):
     settings = ["--dequantization", "variational", "--steps", "45"]
     whole = run(tmp_path, *settings, name="whole")
     checkpoint = [*settings, "--checkpoint", str(tmp_path / "c")]
-    write = train._Checkpoint.write
+    write = files.Checkpoint.write
 
     def write_and_die(self, history, best):
         write(self, history, best)
         raise Killed
 
     with monkeypatch.context() as patched, pytest.raises(Killed):
-        patched.setattr(train._Checkpoint, "write", write_and_die)
+        patched.setattr(files.Checkpoint, "write", write_and_die)
         run(tmp_path, *checkpoint)
     assert not (tmp_path / "result.json").exists()
     with pytest.raises(SystemExit):

@@ -1,27 +1,19 @@
-"""The training loop: does it learn, repeat, resume, stop and refuse as it says?
-
-Run as a script, this file is the process that the tests kill.
-"""
+"""The training loop: does it learn, repeat, resume, stop and refuse as it says?"""
 
 import functools
 import io
 import math
-import os
-import signal
-import subprocess
+import random
 import sys
-from pathlib import Path
 
 import hypothesis
 import hypothesis.strategies as st
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from nfcourse import train
-from nfcourse.train import History, NegativeLogLikelihood, TrainingDiverged, fit, load_weights, save_weights
-
-ROOT = Path(__file__).parent.parent
+from nfcourse.train import History, NegativeLogLikelihood, fingerprint, fit
 
 
 class Gaussian(nn.Module):
@@ -33,7 +25,8 @@ class Gaussian(nn.Module):
         self.log_scale = nn.Parameter(torch.zeros(2))
 
     def forward(self, x, context=None):
-        return torch.distributions.Normal(self.mean, self.log_scale.exp()).log_prob(x).sum(-1)
+        # not validated: torch does so or not, depending on whether anything was compiled before
+        return torch.distributions.Normal(self.mean, self.log_scale.exp(), validate_args=False).log_prob(x).sum(-1)
 
 
 class Noisy(Gaussian):
@@ -122,6 +115,26 @@ def test_the_same_seed_gives_the_same_run_and_leaves_the_callers_generator_alone
     assert same(run(0), first) and not same(run(1), first)
 
 
+def test_gradients_are_switched_on_where_they_can_be():
+    there, here = Noisy(), Noisy()
+    with torch.no_grad():
+        quiet(there, data(), steps=3)
+        assert not torch.is_grad_enabled()
+    quiet(here, data(), steps=3)
+    assert same(state(there), state(here)) and not same(state(there), state(Noisy()))
+    with torch.inference_mode(), pytest.raises(RuntimeError, match="inference_mode.. allows none: call fit outside"):
+        quiet(Noisy(), data(), steps=3)
+
+
+def test_a_history_prints_in_one_line():
+    history = quiet(Gaussian(), data(), validation=data(60), steps=200, batch_size=8)
+    assert repr(history) == (
+        f"History(200 steps, last loss {history.loss[-1]:.4g}, best of 8 validations {history.best:.4g} "
+        f"after step {history.best_step}, stopped: all 200 steps done)"
+    )
+    assert repr(History()) == "History(0 steps)"
+
+
 def test_long_gradients_are_clipped():
     for clip, moved in ((0.25, 0.25), (10.0, 1.0), (None, 1.0)):
         model = Linear()
@@ -176,6 +189,42 @@ def test_a_validation_loss_that_is_not_finite_is_never_the_best():
     assert history.best == 1.0 and history.best_step == 4 and history.waited() == 1
 
 
+class Annealed(nn.Module):
+    """The model's loss, weighted by β = step / 4 up to 1 in training, by 1 in validation."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.model = model
+        self.register_buffer("step", torch.tensor(7))
+        self.deeper = nn.Module()
+        self.deeper.register_buffer("step", torch.tensor(7.0))
+        self.register_buffer("steps", torch.tensor(7))
+        self.other = nn.Module()
+        self.other.register_buffer("step", torch.tensor([7, 7]))
+
+    def forward(self, x, context=None):
+        beta = (self.deeper.step / 4).clamp(max=1.0) if self.training else 1.0
+        return -(beta * self.model(x, context)).mean() + 0.0 * self.step
+
+
+def annealed(steps, **settings):
+    model = Linear()
+    objective = Annealed(model)
+    settings = {"objective": objective, "steps": steps, "lr": 1.0, "batch_size": 2, "validate_every": 2} | settings
+    return objective, sgd(model, torch.zeros(4, 1), validation=torch.zeros(4, 1), **settings)
+
+
+def test_an_objective_follows_the_step(tmp_path):
+    objective, history = annealed(6)
+    assert objective.model.theta.item() == pytest.approx(0 + 0.25 + 0.5 + 0.75 + 1 + 1)
+    assert history.validation == pytest.approx([-0.25, -1.5, -3.5])  # all under β = 1
+    assert objective.step.item() == objective.deeper.step.item() == 6
+    assert objective.steps.item() == 7 and objective.other.step.tolist() == [7, 7]
+    annealed(3, checkpoint=tmp_path / "run")
+    resumed, again = annealed(6, checkpoint=tmp_path / "run")
+    assert same(state(resumed), state(objective)) and again.loss == history.loss
+
+
 def test_own_objective_and_context():
     class Weighted(nn.Module):
         def __init__(self, model):
@@ -214,6 +263,9 @@ def test_compiled_training_takes_the_same_steps(monkeypatch):
     a = quiet(plain, data(), validation=data(60), steps=5, batch_size=32)
     b = quiet(compiled, data(), validation=data(60), steps=5, batch_size=32, compile=True)
     assert a.loss == pytest.approx(b.loss, abs=1e-5) and a.best == pytest.approx(b.best, abs=1e-5)
+    one, other = torch.compile(plain), torch.compile(compiled)
+    assert fingerprint.configuration(one) == fingerprint.configuration(other)
+    assert annealed(6, compile=True)[1].validation == pytest.approx([-0.25, -1.5, -3.5])
 
 
 def test_the_bar_shows_the_loss_on_a_terminal_only(monkeypatch):
@@ -231,6 +283,110 @@ def test_the_bar_shows_the_loss_on_a_terminal_only(monkeypatch):
     assert shown(io.StringIO()) == "" and shown(Terminal(), progress=False) == ""
     monkeypatch.setenv("TQDM_DISABLE", "1")
     assert shown(Terminal()) == ""
+
+
+# --- data sets
+
+
+class Rows:
+    """A map-style data set of nobody's base class."""
+
+    def __init__(self, *parts):
+        self.parts = parts
+
+    def __len__(self):
+        return len(self.parts[0])
+
+    def __getitem__(self, i):
+        item = tuple(part[i] for part in self.parts)
+        return item if len(item) > 1 else item[0]
+
+
+class Conditional(Noisy):
+    """One whose mean moves with the context."""
+
+    def forward(self, x, context=None):
+        return super().forward(x if context is None else x - context)
+
+
+def test_a_data_set_is_as_good_as_a_tensor():
+    x, context = data(70), data(70, seed=1)
+    settings = {"epochs": 3, "batch_size": 16, "validate_every": 5}
+
+    def run(x, **more):
+        model = Conditional()
+        history = quiet(model, x, **settings, **more)
+        return history.loss, history.validation, {name: value.tolist() for name, value in state(model).items()}
+
+    expected = run(x, context=context, validation=(x[:9], context[:9]))
+    assert run(Rows(x, context), validation=Rows(x[:9], context[:9])) == expected
+    library = torch.utils.data.TensorDataset(x, context)
+    assert run(torch.utils.data.Subset(library, range(70)), validation=(x[:9], context[:9])) == expected
+    assert run(Rows(x), validation=Rows(x[:9])) == run(x, validation=x[:9]) != expected
+
+
+class Augmented(Rows):
+    """Items that are new at each visit, by all three generators."""
+
+    seen = []
+
+    def __getitem__(self, i):
+        x = super().__getitem__(i) + torch.randn(2) + random.random() + torch.from_numpy(np.random.randn(2)).float()
+        self.seen.append((i, x.tolist()))
+        return x
+
+
+def test_random_items_are_the_same_after_a_resume(tmp_path):
+    def run(epochs, path):
+        Augmented.seen.clear()
+        random.seed(1), np.random.seed(1), torch.manual_seed(epochs)
+        model = Noisy()
+        quiet(model, Augmented(data(20)), epochs=epochs, batch_size=5, validation=Augmented(data(6)), checkpoint=path)
+        ours = random.Random(1).random(), np.random.RandomState(1).rand()
+        assert (random.random(), np.random.rand()) == ours  # the caller's generators are as they were
+        return model
+
+    whole = run(4, None)
+    assert len({str(x) for i, x in Augmented.seen if i == 7}) == 4  # new at each visit
+    run(2, tmp_path / "run")
+    assert same(state(run(4, tmp_path / "run")), state(whole))
+
+
+class Short(Rows):
+    """Loses items."""
+
+    def __getitems__(self, index):
+        return [self[i] for i in index[1:]]
+
+
+class Sized:
+    """Has a length and no items."""
+
+    def __len__(self):
+        return 3
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"x": Rows(data().index_fill(0, torch.tensor(3), math.nan))}, r"^x, item 3: expected finite numbers"),
+        ({"x": Rows(data(), data() * math.inf)}, r"^context, item \d+: expected finite numbers"),
+        ({"x": Rows([{"a": 1}] * 9)}, "^x: expected a torch tensor, got dict"),
+        ({"x": Rows([data(1), data(2)])}, "^x: items .* of Rows do not stack to tensors"),
+        ({"x": Rows(*[data()] * 3)}, r"^x: expected items x or \(x, context\), got 3 parts from Rows"),
+        ({"x": Short(data())}, "^x: expected 200 rows for as many items, got 199"),
+        ({"x": Rows([])}, "^x: expected at least one sample, got an empty Rows"),
+        ({"x": Rows(data()), "context": data()}, "^context: the items of a data set bring their own"),
+        ({"x": Rows(data()), "validation": Rows(data(), data())}, "^context: give it for training and for validation"),
+        ({"x": Rows(data()), "validation": data()[:, :1]}, r"^validation x: expected shape \(n, 2\) as in training"),
+        ({"x": list(data())}, r"^x: expected a tensor .* or a data set .* got list"),
+        ({"x": data().numpy()}, r"^x: expected a tensor .*as_tensor.* got ndarray"),
+        ({"x": Sized()}, r"^x: expected a tensor .* or a data set with __len__ and __getitem__ .* got Sized"),
+    ],
+)
+def test_data_sets_that_cannot_be_used(settings, message):
+    with pytest.raises(ValueError, match=message):
+        quiet(Gaussian(), steps=1, **settings)
 
 
 # --- it refuses what cannot be used
@@ -289,221 +445,3 @@ def test_any_data_is_fitted_or_refused(n, values, dtype):
     else:
         with pytest.raises(ValueError, match="^x: "):
             quiet(model, x, steps=2)
-
-
-# --- it stops when the loss is lost
-
-
-class Poisoned(Noisy):
-    """Turns bad in one step, in the value or in the gradient alone."""
-
-    def __init__(self, at, where):
-        super().__init__()
-        self.at, self.where, self.seen = at, where, []
-
-    def forward(self, x, context=None):
-        self.seen.append(state(self))
-        if self.calls + 1 == self.at and self.where == "value":
-            x = x * math.nan
-        log_p = super().forward(x, context)
-        if self.calls == self.at and self.where == "gradient":
-            log_p = log_p + torch.where(self.mean[0] < 99, 0.0, (self.mean[0] * 0).sqrt())
-        return log_p
-
-
-@pytest.mark.parametrize("where", ["value", "gradient"])
-def test_a_lost_loss_stops_training_in_the_last_finite_state(where):
-    model = Poisoned(7, where)
-    with pytest.raises(TrainingDiverged, match="diverged at step 7: loss .*smaller lr") as caught:
-        quiet(model, data(), steps=20, batch_size=32)
-    assert caught.value.step == 7 and caught.value.history.steps == [1, 2, 3, 4, 5, 6]
-    assert torch.equal(model.mean, model.seen[5]["mean"])  # these parameters gave the sixth loss, the last finite one
-    assert torch.equal(model.running, model.seen[6]["running"]) and model.running.isfinite().all()
-    assert not model.training
-
-
-def test_divergence_in_the_very_last_update_is_seen_and_never_stored(tmp_path):
-    class Steep(Linear):
-        def forward(self, x, context=None):
-            return 1e3 * super().forward(x)
-
-    model = Steep()
-    with pytest.raises(TrainingDiverged, match="parameters not finite"):
-        sgd(model, torch.zeros(2, 1), steps=1, lr=1e38, clip=None, checkpoint=tmp_path / "run")
-    assert model.theta.item() == 0 and not (tmp_path / "run").exists()
-
-
-# --- it survives its own death
-
-
-def long_run(path, model, **settings):
-    x = data()
-    return quiet(
-        model, x, context=None, validation=x[:50], steps=40, batch_size=32, lr=0.05, schedule="cosine",
-        validate_every=7, checkpoint=path, checkpoint_every=10, **settings,
-    )  # fmt: skip
-
-
-def die():
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def run_and_die(path, when):
-    """Runs until it is killed: in the forward pass of step 25, or while the checkpoint of step 30 is half written."""
-
-    class Mortal(Noisy):
-        def forward(self, x, context=None):
-            if when == "step" and self.training and self.calls == 24:
-                die()
-            return super().forward(x, context)
-
-    model = Mortal()
-    replace = os.replace
-
-    def half(source, target):
-        if model.calls == 30:
-            os.truncate(source, os.path.getsize(source) // 2)
-            die()
-        replace(source, target)
-
-    if when == "write":
-        os.replace = half
-    long_run(path, model)
-
-
-@pytest.mark.parametrize(("when", "left"), [("step", 20), ("write", 20)])
-def test_a_killed_run_ends_as_one_that_was_not(tmp_path, when, left):
-    path = tmp_path / "run.safetensors"
-    paths = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])
-    killed = subprocess.run([sys.executable, __file__, path, when], env=os.environ | {"PYTHONPATH": paths}, timeout=120)
-    assert killed.returncode == -signal.SIGKILL
-    assert (tmp_path / "run.safetensors.part").exists() == (when == "write")
-    resumed, whole = Noisy(), Noisy()
-    a, b = long_run(path, resumed), long_run(None, whole)
-    assert resumed.calls == 40 - left
-    assert same(state(resumed), state(whole))
-    assert (a.loss, a.validation, a.best_step, a.stopped) == (b.loss, b.validation, b.best_step, b.stopped)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.safetensors"]
-
-
-@pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW, functools.partial(torch.optim.SGD, momentum=0.9)])
-def test_a_finished_run_returns_at_once_and_can_be_extended(tmp_path, optimizer):
-    path, x = tmp_path / "run", data()
-    settings = {"batch_size": 64, "optimizer": optimizer}
-    first, again, longer, straight = Noisy(), Noisy(), Noisy(), Noisy()
-    history = quiet(first, x, epochs=3, checkpoint=path, **settings)
-    assert quiet(again, x, epochs=3, checkpoint=path, **settings) == history
-    assert again.calls == 0 and same(state(again), state(first))
-    quiet(longer, x, epochs=5, checkpoint=path, **settings)
-    quiet(straight, x, epochs=5, **settings)
-    assert longer.calls == 6 and same(state(longer), state(straight)) and not same(state(longer), state(first))
-    with pytest.raises(ValueError, match="15 steps behind it, more than the 9"):
-        quiet(Noisy(), x, epochs=3, checkpoint=path, **settings)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        ({"lr": 0.5}, "lr was 0.01, is 0.5"),
-        ({"x": data(seed=1)}, "x was .* is "),
-        ({"model": nn.ModuleList()}, "model was"),
-        ({"optimizer": torch.optim.SGD}, "optimizer was Adam .* is SGD"),
-        ({"schedule": "cosine"}, "schedule was not set, is cosine"),
-    ],
-)
-def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, message):
-    path = tmp_path / "run"
-    settings = {"model": Gaussian(), "x": data(), "steps": 2, "lr": 0.01, "checkpoint": path}
-    quiet(**settings)
-    before = path.read_bytes()
-    if "model" in change:
-        change = {"model": Noisy()}
-    with pytest.raises(ValueError, match=f"belongs to another run: .*{message}.*delete the file"):
-        quiet(**settings | change)
-    assert path.read_bytes() == before
-
-
-def damage(path, how):
-    content = bytearray(path.read_bytes())
-    if how == "a bit flipped":
-        content[-1] ^= 1
-    path.write_bytes({"truncated": content[: len(content) // 2], "empty": b"", "junk": b"x" * 100}.get(how, content))
-
-
-@pytest.mark.parametrize("how", ["truncated", "a bit flipped", "empty", "junk"])
-def test_a_damaged_file_is_never_used(tmp_path, how):
-    run, weights = tmp_path / "run", tmp_path / "weights"
-    quiet(Gaussian(), data(), steps=2, checkpoint=run)
-    save_weights(Gaussian(), weights)
-    uses = {run: lambda m: quiet(m, data(), steps=2, checkpoint=run), weights: lambda m: load_weights(m, weights)}
-    for path, use in uses.items():
-        model = Gaussian()
-        use(model)
-        before = state(model)
-        damage(path, how)
-        with pytest.raises(ValueError, match="is damaged"):
-            use(model)
-        assert same(state(model), before)
-
-
-# --- weights
-
-
-class Mixed(nn.Module):
-    """Every kind of tensor that a model may keep."""
-
-    def __init__(self, fill=0.0):
-        super().__init__()
-        self.brief = nn.Parameter(torch.full((2, 3), fill, dtype=torch.bfloat16))
-        self.long = nn.Parameter(torch.full((3, 2), fill, dtype=torch.float64).T)
-        self.tied = self.long
-        self.register_buffer("mask", torch.tensor([bool(fill), True]))
-        self.register_buffer("order", torch.tensor([1, 0]) + int(fill))
-        self.register_buffer("count", torch.tensor(int(fill)))
-        self.register_buffer("empty", torch.zeros(0, 2))
-
-
-def test_weights_come_back_as_they_were(tmp_path):
-    path = tmp_path / "new" / "folder" / "weights.safetensors"
-    model, other = Mixed(3.0), Mixed()
-    save_weights(model, path)
-    load_weights(other, path)
-    assert same(state(other), state(model)) and other.tied is other.long
-    assert set(train._read(path)[0]) == set(model.state_dict()) and len(model.state_dict()) == 7
-
-
-def test_weights_of_another_model_are_refused(tmp_path):
-    path = tmp_path / "weights"
-    save_weights(Gaussian(), path)
-    model = Noisy()
-    model.mean = nn.Parameter(torch.zeros(3))
-    del model.log_scale
-    before = state(model)
-    message = r"log_scale is unexpected; mean is \(2,\) torch.float32 in the file, \(3,\) .*; running is missing"
-    with pytest.raises(ValueError, match=message):
-        load_weights(model, path)
-    with pytest.raises(ValueError, match="mean is .*float32 in the file, .*float64 in the model"):
-        load_weights(Gaussian().double(), path)
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        load_weights(model, tmp_path / "nowhere")
-    with pytest.raises(ValueError, match="not a checkpoint"):
-        quiet(Gaussian(), data(), steps=1, checkpoint=path)
-    assert same(state(model), before)
-
-
-def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "weights"
-    save_weights(Gaussian(), path)
-    before = path.read_bytes()
-
-    def full(_):
-        raise OSError("no space left")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="no space left"):
-        save_weights(Noisy(), path)
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-if __name__ == "__main__":
-    run_and_die(*sys.argv[1:])

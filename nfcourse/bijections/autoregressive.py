@@ -24,14 +24,14 @@ class MAF(Bijection):
         \log\lvert\det J_f(z)\rvert = \sum_{i=1}^{D} \log\Bigl\lvert\frac{\partial \tau}{\partial z_i}\Bigr\rvert ,
 
     for the Jacobian is triangular. From data to base all :math:`x_{<i}` are known: one pass. From base to data they
-    come one after the other; :meth:`~nfcourse.nets.MADE.generate` computes each hidden unit once, as soon as it can, so
+    come one after the other; :meth:`~nfcourse.nets.made.MADE.generate` computes each hidden unit once, as soon as it can, so
     that the work, too, is about that of one pass, in :math:`D` steps. IAF is ``Inverse(MAF(...))``.
 
     Args:
         dim: Dimension :math:`D \ge 1`; with :math:`D = 1` the parameters are free, or depend on the context alone.
         hidden: Widths of the hidden layers of the network.
         transformer: The monotone map :math:`\tau`, with ``n_params`` parameters per coordinate; affine by default.
-        order: ``None``, ``"reverse"``, ``"random"`` or a permutation, see :class:`~nfcourse.nets.MADE`.
+        order: ``None``, ``"reverse"``, ``"random"`` or a permutation, see :class:`~nfcourse.nets.made.MADE`.
         context_features: Size of the context vector, 0 for none.
         activation: The nonlinearity of the network, a module class; it must act on each unit alone.
 

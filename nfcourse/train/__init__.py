@@ -12,7 +12,6 @@ generator states, and a run that was killed and resumed takes exactly the steps 
 weights are equal bit for bit (on a GPU as far as its kernels are deterministic).
 """
 
-from .files import Checkpoint as _Checkpoint  # noqa: F401  the tests of the experiments stop a run at its first write
 from .files import load_weights, save_weights
 from .history import History, TrainingDiverged
 from .loop import NegativeLogLikelihood, fit

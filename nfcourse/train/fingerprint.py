@@ -45,7 +45,7 @@ def configuration(objective: nn.Module) -> dict[str, str]:
     for path, module in objective.named_modules(prefix="objective"):
         found[path] = name_of(type(module))
         for name, value in module.__dict__.items():
-            if name not in _INTERNALS:
+            if name not in _INTERNALS and not name.startswith("_torchdynamo"):  # torch.compile keeps addresses there
                 found[f"{path}.{name}"] = _short(describe(value))
         tensors = module.named_parameters(recurse=False), module.named_buffers(recurse=False)
         for name, value in (pair for pairs in tensors for pair in pairs):
