@@ -4,6 +4,7 @@ The checks of layers and of data, :func:`~nfcourse.contracts.check_bijection` an
 :func:`~nfcourse.contracts.validate`, are found here too.
 """
 
+import contextlib
 import copy
 import difflib
 import json
@@ -195,13 +196,9 @@ def integral(
     points, cell = _grid(low, high, n or {1: 20_000, 2: 400}.get(dims, 100))
     log_prob = _in_dtype(log_prob, dtype)
     with torch.no_grad():
-        values = torch.cat([log_prob(p.to(dtype)).double().exp() for p in points.split(250_000)]) * cell
-    try:
-        return close(name, float(values.sum()), expected, tol)
-    except CheckFailed as failed:
-        border = float(values[_outermost(points)].sum())
-        hint = f" The outermost cells hold {border:.2g}: the box may be too small." if abs(border) > tol / 10 else ""
-        raise CheckFailed(f"{failed}{hint}", failed.miss) from None
+        masses = torch.cat([log_prob(p.to(dtype)).double().exp() for p in points.split(250_000)]) * cell
+    with _hint_at_the_border(points, masses, tol):
+        return close(name, float(masses.sum()), expected, tol)
 
 
 def _in_dtype(function: Callable, dtype: torch.dtype) -> Callable:
@@ -213,8 +210,17 @@ def _in_dtype(function: Callable, dtype: torch.dtype) -> Callable:
     return copied if owner is function else getattr(copied, function.__name__)
 
 
-def _outermost(points: Tensor) -> Tensor:
-    return ((points == points.amin(0)) | (points == points.amax(0))).any(1)
+@contextlib.contextmanager
+def _hint_at_the_border(points: Tensor, masses: Tensor, tol: float):
+    try:
+        yield
+    except CheckFailed as failed:
+        outermost = ((points == points.amin(0)) | (points == points.amax(0))).any(1)
+        border = float(masses[outermost].sum())
+        if abs(border) <= tol / 10:
+            raise
+        hint = f"{failed} The outermost cells hold {border:.2g}: the box may be too small."
+        raise CheckFailed(hint, failed.miss) from None
 
 
 def integral_mc(

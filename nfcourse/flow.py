@@ -100,17 +100,19 @@ class Flow(Module):
             raise ValueError(f"this Flow expects x of shape (*batch, {expected}), got {tuple(x.shape)}.")
         return x if batch == own else x.expand(*batch, *event), context, base
 
-    def _noise(self, shape: torch.Size, context: Tensor | None, batch: torch.Size = torch.Size()):
+    def _start(self, shape: torch.Size, context: Tensor | None, batch: torch.Size = torch.Size()):
         """The base with the batch of the context, and the context expanded to a draw of that shape."""
         base, context, batch = self._given(context, batch)
         if base.batch_shape != batch:
             base = base.expand(batch)
         return base, None if context is None else context.expand(*shape, *context.shape)
 
-    def _draw(self, shape, context, temperature=1.0, batch=torch.Size()) -> Tensor:
-        """Draw with gradients where the base has any."""
-        base, context = self._noise(shape, context, batch)
-        return self.bijection(draw(base, shape, temperature), context)[0]
+    def draw(self, shape: torch.Size, context=None, temperature: float = 1.0, batch=torch.Size()) -> Tensor:
+        """Return draws, with gradients where the base has any; ``batch`` is broadcast with that of the context."""
+        base, context = self._start(shape, context, batch)
+        z = draw(base, shape, temperature)
+        x, _ = self.bijection(z, context)
+        return x
 
     def sample(
         self, shape: int | tuple[int, ...] = (), context: Tensor | None = None, temperature: float = 1.0
@@ -121,14 +123,14 @@ class Flow(Module):
         draws keep to what is typical and vary less; at 0 there is one, the image of the mean.
         """
         with torch.no_grad():
-            return self._draw(as_sample_shape(shape), context, temperature)
+            return self.draw(as_sample_shape(shape), context, temperature)
 
     def rsample(
         self, shape: int | tuple[int, ...] = (), context: Tensor | None = None, temperature: float = 1.0
     ) -> Tensor:
         """Return draws as :meth:`sample` does, with gradients with respect to parameters and context."""
         require_gradients(self._given(context)[0])
-        return self._draw(as_sample_shape(shape), context, temperature)
+        return self.draw(as_sample_shape(shape), context, temperature)
 
     def sample_and_log_prob(
         self, shape: int | tuple[int, ...] = (), context: Tensor | None = None
@@ -138,10 +140,11 @@ class Flow(Module):
         .. math::
             x = f(z), \qquad \log p_X(x) = \log p_Z(z) - \log\lvert\det J_f(z)\rvert .
         """
-        return self._draw_with_log_prob(as_sample_shape(shape), context)
+        return self.draw_with_log_prob(as_sample_shape(shape), context)
 
-    def _draw_with_log_prob(self, shape, context, batch=torch.Size()):
-        base, context = self._noise(shape, context, batch)
+    def draw_with_log_prob(self, shape: torch.Size, context=None, batch=torch.Size()) -> tuple[Tensor, Tensor]:
+        """Return draws and their log-densities, as :meth:`sample_and_log_prob` does; ``batch`` as in :meth:`draw`."""
+        base, context = self._start(shape, context, batch)
         if torch.is_grad_enabled():
             require_gradients(base)
         z, log_prob = draw_with_log_prob(base, shape)
@@ -154,7 +157,7 @@ class Flow(Module):
 
     def draw_given(self, context: Tensor, batch: torch.Size) -> tuple[Tensor, Tensor]:
         """Return one draw for each point of a batch and its log-density, given the context if the flow takes one."""
-        return self._draw_with_log_prob(torch.Size(), self.taken(context), batch)
+        return self.draw_with_log_prob(torch.Size(), self.taken(context), batch)
 
     @property
     def n_latents(self) -> int:
@@ -243,11 +246,11 @@ class FlowDistribution(BaseDistribution):
 
     def draw(self, shape, temperature=1.0):
         """Draw from the flow."""
-        return self.flow._draw(shape, self.context, temperature, self.batch_shape)
+        return self.flow.draw(shape, self.context, temperature, self.batch_shape)
 
     def draw_with_log_prob(self, shape):
         """Draw and score in one pass, without the inverse."""
-        return self.flow._draw_with_log_prob(shape, self.context, self.batch_shape)
+        return self.flow.draw_with_log_prob(shape, self.context, self.batch_shape)
 
     def latents(self, value):
         """Return the flow's latents."""
@@ -334,7 +337,7 @@ class FactoredDistribution(BaseDistribution):
     def draw(self, shape, temperature=1.0):
         """Draw both halves; shape ``(*shape, *batch_shape, *event_shape)``."""
         y = self.deeper.draw(shape, temperature)
-        z1 = self.prior._draw(torch.Size(), self.prior.taken(y), temperature, y.shape[:-3])
+        z1 = self.prior.draw(torch.Size(), self.prior.taken(y), temperature, y.shape[:-3])
         return torch.cat([z1, y], -3)
 
     def draw_with_log_prob(self, shape):

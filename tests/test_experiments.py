@@ -6,6 +6,7 @@ import pytest
 import torch
 from PIL import Image
 
+from nfcourse import train
 from nfcourse.experiments import image_flow
 from nfcourse.train import files
 

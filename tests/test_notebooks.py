@@ -1,5 +1,6 @@
 """The form that every chapter keeps: what can be counted about a good chapter is counted here."""
 
+import importlib
 import json
 import re
 from collections import Counter
@@ -12,6 +13,7 @@ from bs4 import BeautifulSoup
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
+ANSWERS = json.loads((ROOT / "nfcourse" / "assets" / "answers.json").read_text("utf8"))
 
 HEADINGS = [
     "The question",
@@ -39,6 +41,9 @@ SETTLED = {
     "10_autoregressive": ["48", "65"],
     "11_images": ["22", "49"],
 }
+
+# A question on a page, whose answer stands elsewhere.
+ASKED = re.compile(r'check\.answer\("([^"]+)", (\w+)\)')
 
 # Words that tell the reader that not understanding is his fault.
 SMUG = re.compile(r"\b(clearly|obviously|trivially|of course|it is easy to see|simply(?! connected))\b", re.IGNORECASE)
@@ -225,10 +230,39 @@ def test_has_exercises(path, notebook):
     for label, options in solutions:
         assert label in exercises and "dropdown" in options, label
     checks = [c for c in code(notebook) if "check.answer(" in c.source]
+    asked = [ASKED.findall(c.source) for c in checks]
+    assert all(len(found) == c.source.count("check.answer(") for c, found in zip(checks, asked, strict=True)), (
+        "expected check.answer(label, name): the answer itself stands in nfcourse/assets/answers.json"
+    )
+    for label, name in (pair for found in asked for pair in found):
+        assert label in ANSWERS and label.split(".")[0] in exercises, label
+        assert ANSWERS[label]["tol"] > 0 and len(ANSWERS[label]["hint"]) > 20, label
+        assert any(re.search(rf"\b{name}\b.*=.*None", c.source) for c in checks), f"{label}: shipped filled in"
     assert len(checks) >= 2, "warm-ups check themselves"
     for cell in checks:
         text = "".join(o.get("text", "") for o in cell.outputs)
         assert "not answered yet" in text and "incorrect" not in text, f"{cell.id}: the answer is shipped filled in"
+
+
+def test_each_answer_is_asked_for():
+    asked = set()
+    for chapter in CHAPTERS:
+        asked |= {m[1] for c in code(nbformat.read(chapter, as_version=4)) for m in ASKED.finditer(c.source)}
+    assert asked == ANSWERS.keys()
+
+
+def test_code_that_is_linked_exists():
+    """Every {py:class} and {py:func} of the book names something that can be imported, where it is documented."""
+    pages = [t for chapter in CHAPTERS for t in prose(nbformat.read(chapter, as_version=4))]
+    pages += [page.read_text("utf8") for page in (ROOT / "book").glob("*.md")]
+    names = {name for text in pages for name in re.findall(r"\{py:(?:class|func|meth)\}`([\w.]+)`", text)}
+    documented = re.findall(r"automodule:: (\S+)", (ROOT / "book" / "api.md").read_text("utf8"))
+    assert names
+    for name in names:
+        module = max((m for m in documented if name.startswith(m + ".")), key=len)
+        thing = importlib.import_module(module)
+        for part in name.removeprefix(module + ".").split("."):
+            thing = getattr(thing, part)
 
 
 def test_contents_list_every_chapter_by_its_number():

@@ -24,8 +24,8 @@ class MAF(Bijection):
         \log\lvert\det J_f(z)\rvert = \sum_{i=1}^{D} \log\Bigl\lvert\frac{\partial \tau}{\partial z_i}\Bigr\rvert ,
 
     for the Jacobian is triangular. From data to base all :math:`x_{<i}` are known: one pass. From base to data they
-    come one after the other; :meth:`~nfcourse.nets.made.MADE.generate` computes each hidden unit once, as soon as it can, so
-    that the work, too, is about that of one pass, in :math:`D` steps. IAF is ``Inverse(MAF(...))``.
+    come one after the other; :meth:`~nfcourse.nets.made.MADE.generate` computes each hidden unit once, as soon as it
+    can, so that the work, too, is about that of one pass, in :math:`D` steps. IAF is ``Inverse(MAF(...))``.
 
     Args:
         dim: Dimension :math:`D \ge 1`; with :math:`D = 1` the parameters are free, or depend on the context alone.
