@@ -52,6 +52,12 @@ def _format(value: np.ndarray, digits: int) -> str:
     return "0" if text == "-0" else text
 
 
+def _marked(name: str) -> str:
+    """A claim with the mark that says it holds; spaces that indent it stay in front."""
+    claim = name.lstrip()
+    return f"{name[: len(name) - len(claim)]}✓ {claim}"
+
+
 def _within(tol: float, rtol: float) -> str:
     parts = [f"{tol:g}"] if tol or not rtol else []
     return " + ".join([*parts, f"{rtol:g} of it"] if rtol else parts)
@@ -77,7 +83,9 @@ def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol
     """  # noqa: D205
     got, want = _array(measured), _array(expected)
     same = got == want  # infinities of one sign agree, although their difference is not a number
-    allowed = np.broadcast_to(tol + (rtol * np.abs(want) if rtol else 0.0), np.broadcast_shapes(got.shape, want.shape))
+    allowed = np.broadcast_to(
+        tol + rtol * np.where(np.isfinite(want), np.abs(want), 0.0), np.broadcast_shapes(got.shape, want.shape)
+    )
     with np.errstate(invalid="ignore", divide="ignore"):
         error = np.where(same, 0.0, np.abs(got - want))
         misses = np.where(same | (error <= allowed), 0.0, error / allowed)
@@ -91,9 +99,9 @@ def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol
             miss,
         )
     if error.ndim:
-        print(f"✓ {name}: {error.size} numbers agree within {_within(tol, rtol)}")
+        print(f"{_marked(name)}: {error.size} numbers agree within {_within(tol, rtol)}")
     else:
-        print(f"✓ {name}: {_format(got, digits)}, expected {_format(want, digits)} ± {_within(tol, rtol)}")
+        print(f"{_marked(name)}: {_format(got, digits)}, expected {_format(want, digits)} ± {_within(tol, rtol)}")
     return measured
 
 
@@ -111,21 +119,21 @@ def differs(name: str, measured, expected, by: float, digits: int = 4):
         ``measured``, unchanged.
 
     Raises:
-        CheckFailed: If all entries are closer than ``by``.
+        CheckFailed: If all entries are closer than ``by``, or one is not a number.
     """
     got, want = _array(measured), _array(expected)
     with np.errstate(invalid="ignore"):
         gap = np.where(got == want, 0.0, np.abs(got - want))
-    largest = float(np.max(np.where(np.isnan(gap), np.inf, gap), initial=0.0))
+    largest = float(np.max(gap, initial=0.0))  # not a number, if one is not: that confirms nothing
     if not largest >= by:
         raise CheckFailed(
             f"✗ {name}: measured {_format(got, digits)} is within {by:.3g} of {_format(want, digits)}.",
-            by / largest if largest else math.inf,
+            by / largest if largest > 0 else math.inf,
         )
     if gap.ndim:
-        print(f"✓ {name}: among {gap.size} numbers one differs by at least {by:g}")
+        print(f"{_marked(name)}: among {gap.size} numbers one differs by at least {by:g}")
     else:
-        print(f"✓ {name}: {_format(got, digits)}, not {_format(want, digits)} (differs by at least {by:g})")
+        print(f"{_marked(name)}: {_format(got, digits)}, not {_format(want, digits)} (differs by at least {by:g})")
     return measured
 
 
@@ -143,7 +151,7 @@ def holds(name: str, condition) -> None:
     if not truth.all():
         first = tuple(int(i[0]) for i in np.nonzero(~truth.astype(bool))) if truth.ndim else ()
         raise CheckFailed(f"✗ {name}" + (f" (first broken at index {first})." if first else "."))
-    print(f"✓ {name}")
+    print(_marked(name))
 
 
 def _grid(low, high, n) -> tuple[Tensor, float]:
@@ -243,7 +251,7 @@ def integral_mc(
         proposal: Distribution :math:`q` with tails at least as heavy as those of :math:`p`.
         n: Number of draws.
         expected: The value to find.
-        tol: Absolute tolerance; must be at least three standard errors, else the check could not fail honestly.
+        tol: Absolute tolerance; must be at least three standard errors, else chance alone could fail the check.
         seed: Seed of the draws.
         name: What the printed line calls it.
 
@@ -259,7 +267,8 @@ def integral_mc(
         ratio = (log_prob(x) - proposal.log_prob(x)).double().exp()
     error = float(ratio.std() / n**0.5)
     if not 3 * error <= tol:
-        raise CheckFailed(f"{name}: tolerance {tol:g} is below three standard errors ({3 * error:.3g}); draw more.")
+        message = f"✗ {name}: tolerance {tol:g} is below three standard errors ({3 * error:.3g}); draw more."
+        raise CheckFailed(message, miss=0.0)  # the claim itself was not measured
     return close(name, float(ratio.mean()), expected, tol)
 
 

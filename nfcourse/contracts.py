@@ -150,12 +150,15 @@ def check_bijection(
 
     - values lie in the spaces that are declared, and have the shapes that are declared, with two batch dimensions, one
       point and an empty batch; dtypes are those of the input;
-    - round trip :math:`f^{-1}(f(z)) = z`, relative to :math:`\max(1, \lvert z\rvert)` times the condition number;
+    - round trips: :math:`f^{-1}(f(z)) = z`, relative to :math:`\max(1, \lvert z\rvert)` times the condition of the
+      inverse, and :math:`f(f^{-1}(x)) = x`, relative to :math:`\max(1, \lvert x\rvert)` times both conditions;
+    - of a map with one direction, that its determinant has one sign at all points, since a fold would change it (which
+      does not prove it one to one);
     - the log-determinants against the Jacobian :math:`J` that autograd finds in float64. For Lebesgue measure that is
       :math:`\log\lvert\det J\rvert`; for surfaces, or where the event changes its size,
       :math:`\tfrac12\log\det (JT)^\top JT` with an orthonormal basis :math:`T` of the tangent space; for counting
       measure it is zero, and no two of the enumerated points may share an image;
-    - a gradient for each parameter that the map depends on, finite and not all zero;
+    - a gradient for each parameter, finite and not all zero;
     - the same output after saving and loading the weights.
 
     Args:
@@ -200,6 +203,8 @@ def check_bijection(
             continue
         if both:
             trip[dtype] = _check_round_trip(f, exact, zs, c, tol_trip, label)
+        else:
+            _check_folds(exact, zs, c, label)
         log_dets[dtype] = _check_log_det(f, exact, zs, c, both, tol_log_det, label)
     _check_gradients(reference, z, None if context is None else context.double(), both, name)
     _check_save_load(moved, bijection, z.float(), None if context is None else context.float(), both, name)
@@ -273,6 +278,19 @@ def _check_round_trip(f, exact, z, context, tol, label) -> float:
 
 def _difference(space: Space | None, a: Tensor, b: Tensor) -> Tensor:
     return a - b if space is None else space.difference(a, b)
+
+
+def _check_folds(exact, z, context, label) -> None:
+    """A map of a connected space that is one to one keeps the sign of its determinant; points near 0 are tried too."""
+    c64 = None if context is None else context.double()
+    points = torch.cat([z, z / 5]).double() if exact.domain in (None, real) else z.double()
+    jac = _jacobian(exact, points, None if c64 is None else torch.cat([c64, c64])[: len(points)])
+    if jac.shape[-1] == jac.shape[-2]:
+        signs = torch.linalg.slogdet(jac).sign
+        up, down = int((signs > 0).sum()), int((signs < 0).sum())
+        _require(
+            up == 0 or down == 0, f"{label}: the determinant is positive at {up} points, negative at {down}: a fold."
+        )
 
 
 def _check_log_det(f, exact, z, context, both, tol, label) -> float:

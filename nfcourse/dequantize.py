@@ -41,7 +41,7 @@ class Dequantized(Module):
             boolean or complex. (Values outside 0..K-1 are not looked for here;
             :func:`nfcourse.contracts.validate` finds them where data enters.)
 
-    Source: Theis et al. (2016), section 3.1; Uria et al. (2013), section 3; Ho et al. (2019), section 3.1, equation 9.
+    Source: Theis et al. (2016), section 3.1; Uria et al. (2013), for image patches; Ho et al. (2019), section 3.1.
     """
 
     def __init__(self, model: nn.Module, levels: int, event_dim: int | None = None, noise: Flow | None = None):

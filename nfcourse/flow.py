@@ -36,7 +36,7 @@ class Flow(Module):
         NotImplementedError: From :meth:`log_prob`, if the bijection has no closed-form inverse; from :meth:`rsample`
             and :meth:`sample_and_log_prob`, if the base's draws carry no gradients.
 
-    Source: Rezende and Mohamed (2015), equations 5-7; Papamakarios et al. (2021), equation 1.
+    Source: Rezende and Mohamed (2015), equations 5-7; Papamakarios et al. (2021), section 2.1.
     """
 
     def __init__(self, base: nn.Module, bijection: Bijection):

@@ -39,16 +39,25 @@ class Space(constraints.Constraint):
         return self.measure == "counting"
 
     def check(self, value: Tensor) -> Tensor:
-        """Return which entries lie in the space, its ends included."""
-        inside = (value >= self.low) & (value <= self.high)
+        """Return which entries are finite and lie in the space; its ends count, because rounding reaches them."""
+        inside = torch.isfinite(value) & (value >= self.low) & (value <= self.high)
         return inside & (value == value.floor()) if self.is_discrete else inside
 
     def draw(self, shape: tuple[int, ...], scale: float = 5.0, seed: int = 0) -> Tensor:
-        r"""Draw float64 points of that shape for a check, from :math:`\mathcal N(0, \text{scale}^2)` carried over."""
+        r"""Draw float64 points of that shape for a check.
+
+        On the line :math:`\mathcal N(0, \text{scale}^2)`, on a half-line the exponential of
+        :math:`\mathcal N(0, 1)`, on an interval the logistic function of :math:`\mathcal N(0, \text{scale}^2/4)`, on
+        the sphere the uniform law; whole numbers rounded alike.
+        """
         z = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         if math.isfinite(self.low) and math.isfinite(self.high):
             n = self.high - self.low + self.is_discrete
-            u = self.low + n * torch.special.ndtr(z) if self.is_discrete else self.low + n * torch.sigmoid(z)
+            u = (
+                self.low + n * torch.special.ndtr(z)
+                if self.is_discrete
+                else self.low + n * torch.sigmoid(scale / 2 * z)
+            )
             return u.floor().clamp(max=self.high) if self.is_discrete else u
         if math.isfinite(self.low):
             return self.low + z.exp()
@@ -85,7 +94,7 @@ class _Sphere(Space):
         return (value.norm(dim=-1) - 1).abs() < 64 * torch.finfo(value.dtype).eps * value.shape[-1]
 
     def draw(self, shape, scale=5.0, seed=0):
-        return torch.nn.functional.normalize(super().draw(shape, scale, seed), dim=-1)
+        return torch.nn.functional.normalize(real.draw(shape, scale, seed), dim=-1)
 
     def frame(self, value):
         # x and an orthonormal basis of what is orthogonal to it: the other columns of a complete QR decomposition
@@ -93,7 +102,7 @@ class _Sphere(Space):
 
 
 def interval(low: float, high: float) -> Space:
-    """Return the open interval from ``low`` to ``high``, with Lebesgue measure."""
+    """Return the interval from ``low`` to ``high``, with Lebesgue measure."""
     return Space(f"the interval ({low:g}, {high:g})", "Lebesgue", float(low), float(high))
 
 

@@ -23,16 +23,19 @@ class Planar(Bijection):
     def __init__(self, dim):
         super().__init__()
         self.event_shape = (dim,)
+        self.constrained = True
         self.w, self.u, self.b = (nn.Parameter(torch.ones(size)) for size in (dim, dim, ()))
 
     def forward(self, z, context=None):
         check_event(z, self.event_shape, "Planar", self.w)
         # the part of u along w is moved so that w.u > -1
         wu = self.w @ self.u
-        u = self.u + (nn.functional.softplus(wu) - 1 - wu) * self.w / self.w.square().sum()
+        u = self.u
+        if self.constrained:
+            u = u + (nn.functional.softplus(wu) - 1 - wu) * self.w / self.w.square().sum()
         a = z @ self.w + self.b
         x = z + u * a.tanh().unsqueeze(-1)
-        return x, torch.log1p((self.w @ u) * (1 - a.tanh().square()))
+        return x, (1 + (self.w @ u) * (1 - a.tanh().square())).abs().log()
 
 
 class Power(Bijection):
@@ -141,7 +144,7 @@ class CircleVector(_Mobius):
 
 
 class CircleAmbient(CircleVector):
-    """Takes J^T J in ambient coordinates, of the extension that scales: twice the log-det."""
+    """Takes J^T J in ambient coordinates, of the map's conformal extension to the disc: twice the log-det."""
 
     def forward(self, z, context=None):
         x, log_det = super().forward(z, context)

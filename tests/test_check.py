@@ -34,8 +34,12 @@ def test_differs_and_holds(capsys):
     check.differs("two ways", 1.65, 1.0, by=0.5)
     with pytest.raises(check.CheckFailed, match="within"):
         check.differs("one way", 1.0, 1.01, by=0.5)
-    check.holds("a fact", torch.tensor([True, True]))
-    assert capsys.readouterr().out.endswith("✓ a fact\n")
+    for nothing in (math.nan, [1.0, math.nan]):
+        with pytest.raises(check.CheckFailed):
+            check.differs("not a number confirms nothing", nothing, 5.0, by=0.5)
+    check.differs("infinitely far", math.inf, 1.0, by=0.5)
+    check.holds("  a fact", torch.tensor([True, True]))
+    assert capsys.readouterr().out.endswith("\n  ✓ a fact\n")
     with pytest.raises(check.CheckFailed, match="index .1,"):
         check.holds("a lie", np.array([True, False]))
 
@@ -125,6 +129,9 @@ def test_close_has_a_relative_tolerance():
     with pytest.raises(check.CheckFailed):
         check.close("a large number", -125_076.0, -125_076.02, tol=1e-3)
     check.close("a large number", -125_076.0, -125_076.02, rtol=1e-6)
+    for far in (3.0, -math.inf):
+        with pytest.raises(check.CheckFailed):
+            check.close("an infinite expectation allows nothing", far, math.inf, rtol=1e-3)
     with pytest.raises(check.CheckFailed, match="allowed 0.125") as failed:
         check.close("a large number", -125_076.0, -125_077.0, rtol=1e-6)
     assert 7.9 < failed.value.miss < 8.1

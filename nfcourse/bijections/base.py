@@ -19,9 +19,9 @@ class Bijection(Module):
         \texttt{forward}(z) = \bigl(f(z),\; \log\lvert\det J_f(z)\rvert\bigr), \qquad
         \texttt{inverse}(x) = \bigl(f^{-1}(x),\; \log\lvert\det J_{f^{-1}}(x)\rvert\bigr).
 
-    That is the log density-change between the reference measures of :attr:`domain` and :attr:`codomain`: the Jacobian
-    for Lebesgue measure, zero for counting measure, :math:`\tfrac12\log\det (JT)^\top JT` for surfaces, with
-    :math:`T` an orthonormal basis of the tangent space. A map that has one direction only overrides that one.
+    That is the log of the change of volume, by the reference measures of :attr:`domain` and :attr:`codomain`; a density
+    is divided by it: the Jacobian for Lebesgue measure, zero for counting measure, :math:`\tfrac12\log\det (JT)^\top JT`
+    for surfaces, :math:`T` an orthonormal tangent basis. A map that has one direction only overrides that one.
 
     Attributes:
         event_dim: Number of trailing dimensions that form one point; equal on both sides.

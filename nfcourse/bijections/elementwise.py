@@ -145,7 +145,7 @@ class PReLU(Bijection):
     Raises:
         ValueError: If ``slope`` is not positive, or an input has another shape or is not floating point.
 
-    Source: the thesis, equations 3.14-3.17 (d indices); He et al. (2015) for the activation.
+    Source: He et al. (2015), equation 1, for the activation.
     """
 
     def __init__(self, shape: int | tuple[int, ...], slope: float = 0.5):
@@ -175,7 +175,7 @@ class Sigmoid(Bijection):
 
     .. math::
         x_i = \frac{1}{1 + e^{-z_i}}, \qquad
-        \log\lvert\det J_f(z)\rvert = \sum_i \log \sigma(z_i) + \log \sigma(-z_i) .
+        \log\lvert\det J_f(z)\rvert = \sum_i \bigl[\log \sigma(z_i) + \log \sigma(-z_i)\bigr] .
 
     Numbers so close to 0 or 1 that the dtype cannot tell them apart are moved to the nearest
     number inside the interval, in both directions: the inverse is finite everywhere.
@@ -213,12 +213,12 @@ class Sigmoid(Bijection):
         return x.clamp(info.tiny, 1 - info.eps / 2)
 
     def forward(self, z, context=None):
-        r"""Return :math:`\sigma(z)` and :math:`\sum_i \log\sigma(z_i) + \log\sigma(-z_i)`."""
+        r"""Return :math:`\sigma(z)` and :math:`\sum_i [\log\sigma(z_i) + \log\sigma(-z_i)]`."""
         self._check(z)
         return self._inside(torch.sigmoid(z)), sum_event(F.logsigmoid(z) + F.logsigmoid(-z), self.event_dim)
 
     def inverse(self, x, context=None):
-        r"""Return :math:`\log x - \log(1 - x)` and :math:`-\sum_i \log x_i + \log(1 - x_i)`."""
+        r"""Return :math:`\log x - \log(1 - x)` and :math:`-\sum_i [\log x_i + \log(1 - x_i)]`."""
         self._check(x)
         x = self._inside(x)
         log_x, log_rest = x.log(), torch.log1p(-x)
@@ -230,7 +230,7 @@ class Logit(Inverse):
 
     .. math::
         x_i = \log \frac{z_i}{1 - z_i}, \qquad
-        \log\lvert\det J_f(z)\rvert = -\sum_i \log z_i + \log(1 - z_i) .
+        \log\lvert\det J_f(z)\rvert = -\sum_i \bigl[\log z_i + \log(1 - z_i)\bigr] .
 
     A flow for data in :math:`(0, 1)` ends in :class:`Sigmoid`; ``Logit`` is for bases on the interval.
 

@@ -23,7 +23,7 @@ class PLU(Bijection):
 
     Args:
         dim: Dimension :math:`D \ge 1`.
-        matrix: Invertible :math:`D \times D` matrix to start from; ``None`` draws a random rotation.
+        matrix: Invertible :math:`D \times D` matrix to start from; ``None`` draws a random orthogonal one.
 
     Shapes:
         ``z``, ``x``: ``(*batch, D)``.
@@ -32,7 +32,7 @@ class PLU(Bijection):
         ValueError: If ``matrix`` is not an invertible square matrix of that size, or an input has another
             last dimension or is not floating point.
 
-    Source: Kingma and Dhariwal (2018), section 3.2, equations 10-11; the thesis, section 3.4.1.
+    Source: Kingma and Dhariwal (2018), section 3.2, equations 10-11.
     """
 
     def __init__(self, dim: int, matrix: Tensor | None = None):
@@ -109,7 +109,7 @@ class Conv1x1(Bijection):
 
     Args:
         channels: Number of channels.
-        matrix: Invertible matrix to start from; ``None`` draws a random rotation.
+        matrix: Invertible matrix to start from; ``None`` draws a random orthogonal one.
 
     Shapes:
         ``z``, ``x``: ``(*batch, channels, H, W)``, any H and W.

@@ -35,7 +35,7 @@ class BatchNorm(Bijection):
         ValueError: If a batch in train mode has fewer than two points, if ``eps`` or ``momentum`` is out of range, or
             if an input has another shape or is not floating point.
 
-    Source: Dinh et al. (2017), appendix E; the thesis, equations 3.18-3.19.
+    Source: Dinh et al. (2017), appendix E.
     """
 
     def __init__(self, shape: int | tuple[int, ...], eps: float = 1e-5, momentum: float = 0.1):

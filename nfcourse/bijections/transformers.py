@@ -202,8 +202,8 @@ class LogisticMixtureTransformer(Transformer):
     :math:`\operatorname{logit} F(x) = t` lies between the smallest and the largest of the components' own quantiles
     :math:`\mu_k + e^{s_k} t`, because :math:`F` is an average of the components. In this bracket Newton's method,
     guarded by bisection, runs a fixed number of steps, unseen by autograd. Two more steps of Newton, seen by autograd,
-    carry the derivatives of the implicit function: each step doubles the number of Taylor coefficients in
-    :math:`(t, \theta)` that are right, from none to one to three, so first, second and third derivatives are exact.
+    carry the derivatives of the implicit function: each step doubles the orders of the Taylor expansion in
+    :math:`(t, \theta)` that are right, from one (the value) to two to four: derivatives up to the third are exact.
 
     Parameters of zero give equal weights and means spread over [-2, 2], so that the components can learn apart.
 
