@@ -27,6 +27,19 @@ class BaseDistribution(Distribution):
     arg_constraints = {}
     space: Space | None = None
 
+    #: the number of standardised noises of which a point is made
+    n_latents: int = 1
+
+    def batch_of(self, value: Tensor) -> torch.Size:
+        """Return the batch shape of points, or raise a ValueError if they do not have this event shape."""
+        k = value.dim() - len(self.event_shape)
+        if k < 0 or value.shape[k:] != self.event_shape:
+            event = ", ".join(map(str, self.event_shape))
+            raise ValueError(
+                f"{type(self).__name__} expects points of shape (*batch, {event}), got {tuple(value.shape)}."
+            )
+        return value.shape[:k]
+
     def draw(self, shape: torch.Size, temperature: float = 1.0) -> Tensor:
         """Draw, with gradients where there are any; standardised noise is multiplied by the temperature."""
         raise NotImplementedError(f"{type(self).__name__} has no draws.")
@@ -82,7 +95,8 @@ def draw(base: Distribution, shape: torch.Size, temperature: float = 1.0) -> Ten
     """Draw from any base, with gradients where there are any."""
     if temperature != 1 or isinstance(base, BaseDistribution):
         return as_base(base, "temperature").draw(shape, temperature)
-    return base.rsample(shape) if base.has_rsample else base.sample(shape)
+    z = base.rsample(shape) if base.has_rsample else base.sample(shape)
+    return z if z.dtype.is_floating_point else z.to(torch.get_default_dtype())  # whole numbers travel as floats
 
 
 def draw_with_log_prob(base: Distribution, shape: torch.Size) -> tuple[Tensor, Tensor]:
@@ -99,14 +113,16 @@ class _IndependentNormal(BaseDistribution, Independent):
     space = real
 
     def log_prob(self, value):
+        self.batch_of(value)
         return sum_event(self.base_dist.log_prob(value), len(self.event_shape))
 
     def expand(self, batch_shape, _instance=None):
         return Independent.expand(self, batch_shape, self._get_checked_instance(type(self), _instance))
 
     def draw(self, shape, temperature=1.0):
-        z = self.base_dist.rsample(shape)
-        return z if temperature == 1 else self.mean + temperature * (z - self.mean)
+        normal = self.base_dist
+        noise = torch.randn(normal._extended_shape(shape), dtype=normal.loc.dtype, device=normal.loc.device)
+        return normal.loc + temperature * normal.scale * noise
 
     def latents(self, value):
         return [(value - self.mean) / self.stddev]
@@ -122,6 +138,7 @@ class _StandardNormal(_IndependentNormal):
     r"""Independent standard normals whose log-density is one sum: :math:`-\tfrac12\sum_i(z_i^2 + \log 2\pi)`."""
 
     def log_prob(self, value):
+        self.batch_of(value)
         return -0.5 * (sum_event(value.square(), len(self.event_shape)) + self.event_shape.numel() * math.log(math.tau))
 
 
@@ -175,7 +192,7 @@ class ConditionalNormal(Module):
         context_dim: Number of trailing dimensions of one context: 1 for a vector, 3 for an image.
 
     Raises:
-        ValueError: If it is called without a context.
+        ValueError: If it is called without a context, or the net does not return pairs.
     """
 
     def __init__(self, net: nn.Module, event_dim: int = 1, context_dim: int = 1):
@@ -187,6 +204,9 @@ class ConditionalNormal(Module):
         if context is None:
             raise ValueError("ConditionalNormal expects a context, got none.")
         # under autocast the network answers in a shorter format; densities are taken in that of the context
-        loc, log_scale = self.net(context).to(context.dtype).chunk(2, -self.event_dim)
+        out, axis = self.net(context).to(context.dtype), -self.event_dim
+        if out.shape[axis] % 2:
+            raise ValueError(f"ConditionalNormal expects a net with an even number of outputs, got {out.shape[axis]}.")
+        loc, log_scale = out.chunk(2, axis)
         normal = Normal(loc, log_scale.exp(), validate_args=False)
         return _IndependentNormal(normal, self.event_dim, validate_args=False)

@@ -1,7 +1,7 @@
 """What a page asserts: each function measures, prints its verdict first, and raises with the worst offender.
 
 The checks of layers and of data, :func:`~nfcourse.contracts.check_bijection` and
-:func:`~nfcourse.contracts.validate`, are found here too.
+:func:`~nfcourse.values.validate`, are found here too.
 """
 
 import contextlib
@@ -18,7 +18,8 @@ import torch
 from torch import Tensor
 from torch.distributions import Distribution
 
-from .contracts import BijectionReport, CheckFailed, check_bijection, draw_inputs, randomize, validate, worst
+from .contracts import BijectionReport, check_bijection
+from .values import CheckFailed, draw_inputs, randomize, validate, worst
 
 __all__ = [
     "BijectionReport",
@@ -38,7 +39,23 @@ __all__ = [
 
 
 def _array(value) -> np.ndarray:
-    return np.asarray(value.detach().cpu() if isinstance(value, Tensor) else value, dtype=float)
+    if isinstance(value, Tensor):
+        value = value.detach().cpu()
+        value = value.double() if value.dtype.is_floating_point else value
+    array = np.asarray(value)
+    if np.iscomplexobj(array):
+        raise ValueError(f"expected real numbers, got {array.dtype}; compare real and imaginary parts.")
+    return array.astype(float)
+
+
+def _pair(name: str, measured, expected) -> tuple[np.ndarray, np.ndarray]:
+    """Both as arrays. One may be broadcast to the other; a table made of two lists would compare what nobody meant."""
+    got, want = _array(measured), _array(expected)
+    if np.broadcast_shapes(got.shape, want.shape) not in (got.shape, want.shape):
+        raise ValueError(f"{name}: expected numbers of one shape, got {got.shape} and {want.shape}.")
+    if got.size == 0 or want.size == 0:
+        raise ValueError(f"{name}: expected at least one number to compare, got none.")
+    return got, want
 
 
 def _format(value: np.ndarray, digits: int) -> str:
@@ -80,8 +97,9 @@ def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol
 
     Raises:
         CheckFailed: If an entry is farther off, or not a number; names the worst one.
+        ValueError: If there is nothing to compare, the shapes do not fit, or numbers are complex.
     """  # noqa: D205
-    got, want = _array(measured), _array(expected)
+    got, want = _pair(name, measured, expected)
     same = got == want  # infinities of one sign agree, although their difference is not a number
     allowed = np.broadcast_to(
         tol + rtol * np.where(np.isfinite(want), np.abs(want), 0.0), np.broadcast_shapes(got.shape, want.shape)
@@ -121,7 +139,9 @@ def differs(name: str, measured, expected, by: float, digits: int = 4):
     Raises:
         CheckFailed: If all entries are closer than ``by``, or one is not a number.
     """
-    got, want = _array(measured), _array(expected)
+    if not by > 0:
+        raise ValueError(f"{name}: expected by > 0, got {by}: every pair of numbers differs by at least nothing.")
+    got, want = _pair(name, measured, expected)
     with np.errstate(invalid="ignore"):
         gap = np.where(got == want, 0.0, np.abs(got - want))
     largest = float(np.max(gap, initial=0.0))  # not a number, if one is not: that confirms nothing
@@ -146,8 +166,11 @@ def holds(name: str, condition) -> None:
 
     Raises:
         CheckFailed: If it is false, or false anywhere.
+        ValueError: If it is anything but booleans, or there are none.
     """
     truth = np.asarray(condition.detach().cpu() if isinstance(condition, Tensor) else condition)
+    if truth.dtype != bool or truth.size == 0:
+        raise ValueError(f"{name}: expected a boolean, or several, got {condition!r:.80}.")
     if not truth.all():
         first = tuple(int(i[0]) for i in np.nonzero(~truth.astype(bool))) if truth.ndim else ()
         raise CheckFailed(f"✗ {name}" + (f" (first broken at index {first})." if first else "."))
@@ -324,6 +347,8 @@ def answer(label: str, yours) -> bool:
         got = _array(yours)
     except (TypeError, ValueError):
         got = None
+    if got is not None and got.size == want.size:
+        got = got.reshape(want.shape)
     if got is None or got.shape != want.shape:
         came = type(yours).__name__ if got is None or not got.ndim else f"{got.size} numbers"
         print(f"✗ {label}: expected {asked} within {tol:g} of the truth, got {came}")

@@ -1,19 +1,18 @@
-"""What layers and data must keep: the contract of a bijection, checked by numbers, and the values of a batch."""
+"""What a layer must keep: the contract of a bijection, checked by numbers. For values of data see values.py."""
 
 import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from safetensors.torch import load as load_bytes
 from safetensors.torch import save as save_bytes
 from torch import Tensor
-from torch.distributions import constraints
 
 from .bijections.base import Bijection, Inverse
-from .spaces import Space, real, space_of
+from .spaces import Space, real
+from .values import CheckFailed, draw_inputs, randomize, validate, worst
 
 __all__ = ["BijectionReport", "CheckFailed", "check_bijection", "draw_inputs", "randomize", "validate"]
 
@@ -21,86 +20,8 @@ __all__ = ["BijectionReport", "CheckFailed", "check_bijection", "draw_inputs", "
 TOLERANCES = {torch.float32: (1e-5, 1e-4), torch.float64: (1e-10, 1e-9)}
 #: points of a counting measure that are enumerated, at most
 ENUMERATED = 10_000
-
-
-class CheckFailed(AssertionError):
-    """A claim that the numbers do not support.
-
-    Attributes:
-        miss: By how many tolerances it was missed; infinite for a claim that has none.
-    """
-
-    def __init__(self, message: str, miss: float = math.inf):
-        super().__init__(message)
-        self.miss = miss
-
-
-def worst(error: np.ndarray) -> tuple[tuple[int, ...], float]:
-    """Return where an error is largest, and that error; NaN counts as infinite."""
-    flat = np.where(np.isnan(error), np.inf, error)
-    index = np.unravel_index(int(flat.argmax()), flat.shape) if flat.ndim else ()
-    return tuple(int(i) for i in index), float(flat[index])
-
-
-def validate(x: Tensor, support: constraints.Constraint | None = None, name: str = "x") -> Tensor:
-    """Check data where they enter: numbers, finite, inside the support.
-
-    Layers look at shapes and dtypes only; values are looked at here.
-
-    Args:
-        x: The data.
-        support: A space, any other constraint of ``torch.distributions``, or ``None`` for any finite number.
-        name: What the message calls the data.
-
-    Returns:
-        ``x``, unchanged.
-
-    Raises:
-        ValueError: If ``x`` is not a tensor of real numbers, or holds NaN, infinities or values out of support.
-    """
-    if not isinstance(x, Tensor):
-        raise ValueError(f"{name}: expected a torch tensor, got {type(x).__name__}.")
-    if x.dtype == torch.bool or x.dtype.is_complex:
-        raise ValueError(f"{name}: expected real numbers, got {x.dtype}.")
-    if x.dtype.is_floating_point:
-        bad = ~torch.isfinite(x)
-        if bool(bad.any()):
-            index = tuple(bad.nonzero()[0].tolist())
-            raise ValueError(
-                f"{name}: expected finite numbers, got {int(bad.sum())} that are NaN or infinite, "
-                f"the first at index {index}: {x[index].item()}."
-            )
-    if support is not None:
-        good = support.check(x)
-        if not bool(good.all()):
-            first = tuple((~good).nonzero()[0].tolist())
-            raise ValueError(f"{name}: expected values in {support}, got {x[first].tolist()} at index {first}.")
-    return x
-
-
-def randomize(module: torch.nn.Module, scale: float = 0.3, seed: int = 0) -> torch.nn.Module:
-    """Move every parameter by Gaussian noise, in place, so that no check passes because a weight is zero."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for p in module.parameters():
-            noise = torch.randn(p.shape, generator=generator, dtype=torch.float64)
-            fan_in = p.shape[-1] if p.dim() > 1 else 1
-            p.add_((scale / fan_in**0.5 * noise).to(p))
-    return module
-
-
-def draw_inputs(
-    domain: Space | constraints.Constraint | None, shape: tuple[int, ...], scale: float = 5.0, seed: int = 0
-) -> Tensor:
-    r"""Draw float64 points from a layer's domain: :math:`\mathcal N(0, \text{scale}^2)`, or its image in the space.
-
-    Raises:
-        ValueError: If the domain is none of the spaces in :mod:`nfcourse.spaces`.
-    """
-    space = real if domain is None else space_of(domain)
-    if space is None:
-        raise ValueError(f"No inputs are known for the domain {domain}; pass z.")
-    return space.draw(tuple(shape), scale, seed)
+#: error allowed, in float64, where conditions are not measured: from the far end, and of gradients
+FAR = 1e-6
 
 
 @dataclass(frozen=True)
@@ -133,7 +54,7 @@ def _jacobian(f: Callable, points: Tensor, context: Tensor | None) -> Tensor:
 
     rows = points.reshape(len(points), -1)
     contexts = [None] * len(points) if context is None else list(context)
-    return torch.stack([torch.func.jacrev(flat)(p, c).detach() for p, c in zip(rows, contexts, strict=True)])
+    return torch.stack([torch.func.jacrev(flat)(p, c) for p, c in zip(rows, contexts, strict=True)])
 
 
 def check_bijection(
@@ -148,8 +69,9 @@ def check_bijection(
 
     In float32 and float64, on copies with randomly moved weights, in eval mode:
 
-    - values lie in the spaces that are declared, and have the shapes that are declared, with two batch dimensions, one
-      point and an empty batch; dtypes are those of the input;
+    - values lie in the spaces that are declared, from both ends, and have the shapes that are declared, with two batch
+      dimensions, one point and an empty batch; each point is mapped by itself, whatever batch it comes in; an angle and
+      its next turn are one point; dtypes are those of the input;
     - round trips: :math:`f^{-1}(f(z)) = z`, relative to :math:`\max(1, \lvert z\rvert)` times the condition of the
       inverse, and :math:`f(f^{-1}(x)) = x`, relative to :math:`\max(1, \lvert x\rvert)` times both conditions;
     - of a map with one direction, that its determinant has one sign at all points, since a fold would change it (which
@@ -158,6 +80,8 @@ def check_bijection(
       :math:`\log\lvert\det J\rvert`; for surfaces, or where the event changes its size,
       :math:`\tfrac12\log\det (JT)^\top JT` with an orthonormal basis :math:`T` of the tangent space; for counting
       measure it is zero, and no two of the enumerated points may share an image;
+    - the gradient of the log-determinant, with respect to points and parameters, against that of autograd's (not on
+      the sphere);
     - a gradient for each parameter, finite and not all zero;
     - the same output after saving and loading the weights.
 
@@ -175,7 +99,8 @@ def check_bijection(
 
     Raises:
         CheckFailed: At the first broken promise; names it, the worst point and the error.
-        ValueError: If ``z`` is not given and cannot be drawn, or has another shape than is declared.
+        ValueError: If ``z`` is not given and cannot be drawn, or has another shape than is declared; if contexts are
+            not declared, or not as many as points.
     """
     if not isinstance(bijection, Bijection):
         raise ValueError(f"check_bijection expects a Bijection, got {type(bijection).__name__}.")
@@ -185,6 +110,7 @@ def check_bijection(
     if "forward" not in directions:  # read backwards it is a map that has a forward direction only
         bijection = Inverse(bijection)
     z = _points(bijection, z, n, seed, name).double()
+    _check_contexts(bijection, z, context, name)
     moved = randomize(copy.deepcopy(bijection), seed=seed).eval()
     reference = copy.deepcopy(moved).double()
     both = len(directions) == 2
@@ -206,6 +132,10 @@ def check_bijection(
         else:
             _check_folds(exact, zs, c, label)
         log_dets[dtype] = _check_log_det(f, exact, zs, c, both, tol_log_det, label)
+    if both:  # from the other end: is every point of the codomain an image?
+        _check_far_end(reference, z, None if context is None else context.double(), seed, name)
+    if not counting:
+        _check_log_det_gradient(reference, z[:4], None if context is None else context[:4].double(), name)
     _check_gradients(reference, z, None if context is None else context.double(), both, name)
     _check_save_load(moved, bijection, z.float(), None if context is None else context.float(), both, name)
     (trip32, log32), (trip64, log64) = TOLERANCES.values()
@@ -222,6 +152,11 @@ def check_bijection(
 
 def _points(f: Bijection, z: Tensor | None, n: int, seed: int, name: str) -> Tensor:
     shape = f.event_shape
+    if shape is not None and not isinstance(shape, tuple) or f.event_dim < 1:
+        raise ValueError(f"{name}: expected event_shape to be a tuple and event_dim >= 1, got {shape}, {f.event_dim}.")
+    for side in (f.domain, f.codomain):
+        if side is not None and not isinstance(side, Space):
+            raise ValueError(f"{name}: expected a domain and codomain from nfcourse.spaces, got {side!r}.")
     if z is None:
         if shape is None:
             raise ValueError(
@@ -233,6 +168,18 @@ def _points(f: Bijection, z: Tensor | None, n: int, seed: int, name: str) -> Ten
         expected = ", ".join(map(str, shape)) if shape else f"{f.event_dim} dimensions"
         raise ValueError(f"{name} expects z of shape (n, {expected}), got {tuple(z.shape)}.")
     return z
+
+
+def _check_contexts(f: Bijection, z: Tensor, context: Tensor | None, name: str) -> None:
+    if context is None:
+        return
+    if f.context_dim is None:
+        raise ValueError(f"{name} declares no context_dim, so a Flow would never hand it a context; set one.")
+    if context.dim() != 1 + f.context_dim or len(context) != len(z):
+        raise ValueError(
+            f"{name} expects {len(z)} contexts of {f.context_dim} dimensions, one for each point, got shape "
+            f"{tuple(context.shape)}."
+        )
 
 
 def _require(condition: bool, message: str, miss: float = math.inf) -> None:
@@ -249,9 +196,15 @@ def _singular_values(f: Bijection, inverse: bool, points: Tensor, context: Tenso
     space = f.codomain if inverse else f.domain
     jac = _jacobian(f.inverse if inverse else f, points, context)
     frame = None if space is None else space.frame(points)
-    square = frame is None and jac.shape[-1] == jac.shape[-2]
-    values = torch.linalg.svdvals(jac if frame is None else jac @ frame)
-    return values, torch.linalg.slogdet(jac).logabsdet if square else values.log().sum(-1)
+    stretch = jac if frame is None else jac @ frame
+    return torch.linalg.svdvals(stretch.detach()), _log_volume(stretch.detach())
+
+
+def _log_volume(stretch: Tensor) -> Tensor:
+    """The log of the volume of the image of a unit cube."""
+    if stretch.shape[-1] == stretch.shape[-2]:
+        return torch.linalg.slogdet(stretch).logabsdet
+    return 0.5 * torch.linalg.slogdet(stretch.mT @ stretch).logabsdet
 
 
 def _check_round_trip(f, exact, z, context, tol, label) -> float:
@@ -282,11 +235,13 @@ def _difference(space: Space | None, a: Tensor, b: Tensor) -> Tensor:
 
 def _check_folds(exact, z, context, label) -> None:
     """A map of a connected space that is one to one keeps the sign of its determinant; points near 0 are tried too."""
-    c64 = None if context is None else context.double()
     points = torch.cat([z, z / 5]).double() if exact.domain in (None, real) else z.double()
-    jac = _jacobian(exact, points, None if c64 is None else torch.cat([c64, c64])[: len(points)])
-    if jac.shape[-1] == jac.shape[-2]:
-        signs = torch.linalg.slogdet(jac).sign
+    # given one context: for another the map may turn the other way
+    c64 = None if context is None else context[:1].double().expand(len(points), *context.shape[1:])
+    jac = _jacobian(exact, points, c64)
+    flat = exact.domain is None or exact.domain.frame(points) is None
+    if flat and jac.shape[-1] == jac.shape[-2]:
+        signs = torch.linalg.slogdet(jac.detach()).sign
         up, down = int((signs > 0).sum()), int((signs < 0).sum())
         _require(
             up == 0 or down == 0, f"{label}: the determinant is positive at {up} points, negative at {down}: a fold."
@@ -312,21 +267,23 @@ def _check_log_det(f, exact, z, context, both, tol, label) -> float:
 
 
 def _check_counting(f, z, context, both, label) -> float:
-    """Whole numbers: exact, one to one on an enumerated set, and no change of density."""
+    """Whole numbers: exact, one to one on an enumerated set, and no change of density; for some of the contexts."""
+    if context is not None and len(context) > 1:
+        return max(_check_counting(f, z, context[k : k + 1], both, label) for k in range(min(4, len(context))))
     space, dims = f.domain, math.prod(z.shape[1:])
     low, high = (space.low, space.high) if math.isfinite(space.low) and math.isfinite(space.high) else (-2, 2)
     if (high - low + 1) ** dims <= ENUMERATED:
         values = torch.arange(low, high + 1, dtype=z.dtype)
         z = torch.cartesian_prod(*[values] * dims).reshape(-1, *z.shape[1:])
-        context = None if context is None else context[:1].expand(len(z), *context.shape[1:])
     z = z.unique(dim=0)
+    context = None if context is None else context.expand(len(z), *context.shape[1:])
     with torch.no_grad():
-        x, log_det = f(z, None if context is None else context[: len(z)])
+        x, log_det = f(z, context)
         images = len(x.unique(dim=0))
         _require(images == len(z), f"{label}: {len(z)} points have only {images} images.")
         _require(bool((log_det == 0).all()), f"{label}: log_det of forward is not 0, as counting measure asks.")
         if both:
-            back, log_det = f.inverse(x, None if context is None else context[: len(z)])
+            back, log_det = f.inverse(x, context)
             wrong = int((back != z).flatten(1).any(1).sum())
             _require(wrong == 0, f"{label}: inverse(forward(z)) is another point for {wrong} of {len(z)} points.")
             _require(bool((log_det == 0).all()), f"{label}: log_det of inverse is not 0, as counting measure asks.")
@@ -338,18 +295,65 @@ def _check_spaces(f, z, context, both, label) -> None:
         x = f(z, context)[0]
         sides = [("forward", f.codomain, x)] + ([("inverse", f.domain, f.inverse(x, context)[0])] if both else [])
     for text, space, value in sides:
-        if space is not None and not bool(space.check(value).all()):
-            i = int((~space.check(value)).flatten(1).any(1).nonzero()[0])
-            raise CheckFailed(f"{label}: {text} returns {value[i].tolist()} at point {i}, outside {space}.")
+        _require_inside(space, value, f"{label}: {text}")
+    for text, method in _both(f, both):
+        space, other = (f.domain, f.codomain) if text == "forward" else (f.codomain, f.domain)
+        at = z if text == "forward" else x
+        if space is not None:
+            with torch.no_grad():
+                turned = _difference(other, method(space.again(at), context)[0], method(at, context)[0])
+            _require(bool((turned.abs() < 1e-3).all()), f"{label}: {text} takes one point of {space} to two.")
+
+
+def _require_inside(space: Space | None, value: Tensor, label: str) -> None:
+    good = torch.isfinite(value) if space is None else space.check(value)
+    if not bool(good.all()):
+        i = int((~good).flatten(1).any(1).nonzero()[0]) if good.dim() > 1 else int((~good).nonzero()[0])
+        raise CheckFailed(f"{label} returns {value[i].tolist()} at point {i}, outside {space or real}.")
+
+
+def _check_far_end(f, z, context, seed, name) -> None:
+    """Points of the codomain have pre-images in the domain, and return to where they were."""
+    x = draw_inputs(f.codomain, (len(z), *f.forward_shape(tuple(z.shape[1:]))), seed=seed + 1)
+    with torch.no_grad():
+        back = f.inverse(x, context)[0]
+        again = f(back, context)[0]
+    _require_inside(f.domain, back, f"{name}: the inverse, of points drawn from {f.codomain or 'any space'},")
+    size = x.flatten(1).norm(dim=1).clamp_min(1)
+    error = _difference(f.codomain, again, x).flatten(1).norm(dim=1) / size
+    (i,), off = worst(error.numpy())
+    _require(off <= FAR, f"{name}: {x[i].tolist()} of the codomain is no image: it returns as {again[i].tolist()}.")
+
+
+def _check_log_det_gradient(f, z, context, name) -> None:
+    """The log-determinant changes as that of autograd does, with the point and with each parameter."""
+    parameters = {k: p for k, p in f.named_parameters() if p.requires_grad}
+    wanted = {"the point": z.clone().requires_grad_(), **parameters}
+    point, space = wanted["the point"], f.domain
+    if space is not None and space.frame(z) is not None:
+        return  # the frame turns with the point, and no derivative of it is known
+    sums = f(point, context)[1].sum(), _log_volume(_jacobian(f, point, context)).sum()
+    got, want = (
+        torch.autograd.grad(total, list(wanted.values()), allow_unused=True)
+        if total.requires_grad
+        else [None] * len(wanted)
+        for total in sums
+    )
+    for key, a, b in zip(wanted, got, want, strict=True):
+        a, b = (torch.zeros(()) if g is None else g for g in (a, b))
+        off = float((a - b).abs().max() / b.abs().max().clamp_min(1))
+        _require(
+            off <= FAR, f"{name}: the gradient of log_det with respect to {key} is not autograd's (error {off:.3g})."
+        )
 
 
 def _check_shapes(f, z, context, both, label) -> None:
     for batch in ((), (0,), (2, 3)):
-        count = math.prod(batch)
-        point = z[:1].expand(count, *z.shape[1:]).reshape(*batch, *z.shape[1:])
-        c = context
+        rows = torch.arange(math.prod(batch)) % len(z)
+        point, alone = z[rows].reshape(*batch, *z.shape[1:]), z[rows]
+        c = given = None if context is None else context[rows]
         if context is not None:
-            c = context[:1].expand(count, *context.shape[1:]).reshape(*batch, *context.shape[1:])
+            c = given.reshape(*batch, *context.shape[1:])
         for text, method in _both(f, both):
             with torch.no_grad():
                 out = method(point, c)
@@ -369,7 +373,14 @@ def _check_shapes(f, z, context, both, label) -> None:
                 value.dtype == log_det.dtype == z.dtype,
                 f"{label}: {text} returns {value.dtype} and {log_det.dtype} for {z.dtype}.",
             )
-            point = value
+            # point by point; a conditioner rounds differently in another batch
+            each = [method(p, None if given is None else given[i : i + 1]) for i, p in enumerate(alone.split(1))]
+            for k, whole in enumerate((value, log_det)):
+                if each:
+                    parts = torch.cat([e[k].detach() for e in each]).reshape(whole.shape)
+                    near = torch.allclose(whole, parts, atol=1e-3, rtol=1e-3)
+                    _require(near, f"{label}: {text} gives a point another image in a batch than by itself.")
+            point, alone = value, torch.cat([e[0].detach() for e in each]) if each else value.reshape(0, *event)
 
 
 def _check_gradients(f, z, context, both, name) -> None:
@@ -398,7 +409,7 @@ def _check_save_load(moved, fresh, z, context, both, name) -> None:
         if both:
             f.initialize(f(z, context)[0], context)
         want = f(z, context)[0]
-        stored = save_bytes({k: v.contiguous() for k, v in f.state_dict().items()})
+        stored = save_bytes({k: v.contiguous().clone() for k, v in f.state_dict().items()})
         g = copy.deepcopy(fresh).float().eval()
         g.load_state_dict(load_bytes(stored))
         if both:

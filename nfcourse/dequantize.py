@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from .flow import Flow
 from .module import Module
+from .spaces import unit_interval
 
 __all__ = ["Dequantized", "bits_per_dim"]
 
@@ -37,9 +38,9 @@ class Dequantized(Module):
         ``x``: ``(*batch, *event)``, of any integer dtype or of floats that hold integers.
 
     Raises:
-        ValueError: If ``levels < 2``; if the model does not say its ``event_dim``, or says another one; if ``x`` is
-            boolean or complex. (Values outside 0..K-1 are not looked for here;
-            :func:`nfcourse.contracts.validate` finds them where data enters.)
+        ValueError: If ``levels < 2``; if the noise does not end in the unit interval; if the model does not say its
+            ``event_dim``, or says another one; if ``x`` is boolean or complex. (Values outside 0..K-1 are not looked
+            for here; :func:`nfcourse.values.validate` finds them where data enters.)
 
     Source: Theis et al. (2016), section 3.1; Uria et al. (2013), for image patches; Ho et al. (2019), section 3.1.
     """
@@ -49,6 +50,11 @@ class Dequantized(Module):
         if levels < 2:
             raise ValueError(f"Dequantized expects at least 2 levels, got {levels}.")
         said = {d for d in (event_dim, *(getattr(part, "event_dim", None) for part in (model, noise))) if d is not None}
+        if noise is not None and noise.bijection.codomain != unit_interval:
+            raise ValueError(
+                f"Dequantized expects a noise that ends in the unit interval, got one in {noise.bijection.codomain}: "
+                "noise beyond it would turn the lower bound into none. Put a Sigmoid at its end."
+            )
         if len(said) != 1:
             raise ValueError(
                 f"Dequantized expects one event_dim, got {sorted(said) or 'none'} from its argument, its model and its "

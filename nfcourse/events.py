@@ -3,6 +3,7 @@
 Only shapes and dtypes are looked at: layers never branch on the data, so that they compile and vectorise.
 """
 
+import operator
 from functools import wraps
 
 import torch
@@ -32,7 +33,7 @@ def as_event_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
 
 def as_sample_shape(shape: int | tuple[int, ...]) -> torch.Size:
     """Return the shape of a draw; a number n is ``(n,)``."""
-    return torch.Size((shape,) if isinstance(shape, int) else shape)
+    return torch.Size((operator.index(shape),) if hasattr(shape, "__index__") else shape)
 
 
 def broadcast(name: str, *batches: torch.Size) -> torch.Size:
@@ -46,6 +47,8 @@ def broadcast(name: str, *batches: torch.Size) -> torch.Size:
 
 def _fits(value: Tensor, shape: tuple[int | None, ...]) -> bool:
     event = value.shape[value.dim() - len(shape) :]
+    if event == shape:  # the common case, at once
+        return True
     return value.dim() >= len(shape) and all(m == (n or max(m, 1)) for n, m in zip(shape, event, strict=True))
 
 

@@ -43,6 +43,10 @@ class Flow(Module):
         super().__init__()
         if not isinstance(bijection, Bijection):
             raise ValueError(f"Flow expects a Bijection, got {type(bijection).__name__}.")
+        if not isinstance(base, nn.Module):
+            raise ValueError(
+                f"Flow expects a module whose call returns a distribution as base, got {type(base).__name__}."
+            )
         if isinstance(base, Flow):
             raise ValueError("Flow expects a base, got a Flow: `flow.then(bijection)` puts one more map on top of it.")
         self.base, self.bijection = base, bijection
@@ -78,13 +82,13 @@ class Flow(Module):
             context = context.expand(*batch, *context.shape[len(own) :])
         base = self.base(context)
         self._compare(tuple(base.event_shape), space_of(base))
-        return base, context, broadcast("Flow", batch, base.batch_shape)
+        return base, context, broadcast("Flow", batch, base.batch_shape) if base.batch_shape else batch
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return :math:`\log p_X(x \mid c)`, of shape ``(*batch)``."""
         x, context, base = self._points(x, context)
         z, log_det = self.bijection.inverse(x, context)
-        return base.log_prob(z) + log_det
+        return base.log_prob(z) + self._one_each(log_det, x)
 
     def log_prob(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return :math:`\log p_X(x \mid c)`, of shape ``(*batch)``; the same as calling the flow."""
@@ -149,7 +153,16 @@ class Flow(Module):
             require_gradients(base)
         z, log_prob = draw_with_log_prob(base, shape)
         x, log_det = self.bijection(z, context)
-        return x, log_prob - log_det
+        return x, log_prob - self._one_each(log_det, x)
+
+    def _one_each(self, log_det: Tensor, points: Tensor) -> Tensor:
+        """The log-determinant, one number for each point: any other shape would broadcast to a wrong sum."""
+        if log_det.shape != points.shape[: points.dim() - self.event_dim]:
+            raise ValueError(
+                f"{type(self.bijection).__name__} must return one log-determinant for each point, got shape "
+                f"{tuple(log_det.shape)} for points of shape {tuple(points.shape)}."
+            )
+        return log_det
 
     def taken(self, context: Tensor | None) -> Tensor | None:
         """Return the context if this flow takes one: what containers hand on to a part that may be unconditional."""
@@ -158,11 +171,6 @@ class Flow(Module):
     def draw_given(self, context: Tensor, batch: torch.Size) -> tuple[Tensor, Tensor]:
         """Return one draw for each point of a batch and its log-density, given the context if the flow takes one."""
         return self.draw_with_log_prob(torch.Size(), self.taken(context), batch)
-
-    @property
-    def n_latents(self) -> int:
-        """The number of noises of which a point is made: one, or one a level of a :class:`FactorOut`."""
-        return getattr(self.base, "n_latents", 1)
 
     def latents(self, x: Tensor, context: Tensor | None = None) -> list[Tensor]:
         r"""Return the standardised noises that make ``x``, those of the shallowest level first.
@@ -179,8 +187,9 @@ class Flow(Module):
         Raises:
             ValueError: If there are too few or too many, or one has another event shape.
         """
-        if len(latents) != self.n_latents:
-            raise ValueError(f"from_latents expects {self.n_latents} latents, got {len(latents)}.")
+        expected = as_base(self._given(context)[0], "latents").n_latents
+        if len(latents) != expected:
+            raise ValueError(f"from_latents expects {expected} latents, got {len(latents)}.")
         return self._build(list(latents), context)
 
     def _build(self, stack: list[Tensor], context: Tensor | None) -> Tensor:
@@ -188,8 +197,12 @@ class Flow(Module):
         base, context, _ = self._given(context)
         z = as_base(base, "latents").build(stack)
         if context is not None:
-            batch = z.shape[: z.dim() - len(base.event_shape)]
-            context = context.expand(*batch, *context.shape[context.dim() - self.context_dim :])
+            k = context.dim() - self.context_dim
+            batch = broadcast("Flow", z.shape[: z.dim() - self.event_dim], context.shape[:k])
+            z, context = (
+                z.expand(*batch, *z.shape[z.dim() - self.event_dim :]),
+                context.expand(*batch, *context.shape[k:]),
+            )
         return self.bijection(z, context)[0]
 
     def then(self, bijection: Bijection) -> "Flow":
@@ -203,6 +216,7 @@ class Flow(Module):
         """
         if "inverse" not in self.bijection.directions:
             return
+        x, context, _ = self._points(x, context)
         z = self.bijection.initialize(x, context)
         if hasattr(self.base, "initialize"):
             self.base.initialize(z, context)
@@ -223,7 +237,7 @@ class FlowDistribution(BaseDistribution):
 
     def __init__(self, flow: Flow, context: Tensor | None = None, batch_shape: torch.Size = torch.Size()):
         base, self.context, batch = flow._given(context, torch.Size(batch_shape))
-        self.flow, self.has_rsample = flow, base.has_rsample
+        self.flow, self.has_rsample, self.n_latents = flow, base.has_rsample, getattr(base, "n_latents", 1)
         self.space = flow.bijection.codomain or space_of(base)
         event = torch.Size(flow.bijection.forward_shape(tuple(base.event_shape)))
         super().__init__(batch, event, validate_args=False)
@@ -237,11 +251,13 @@ class FlowDistribution(BaseDistribution):
 
     def expand(self, batch_shape, _instance=None):
         """Return the distribution with a larger batch shape."""
+        if broadcast("Flow", self.batch_shape, torch.Size(batch_shape)) != torch.Size(batch_shape):
+            raise ValueError(f"a batch of shape {tuple(self.batch_shape)} does not expand to {tuple(batch_shape)}.")
         return FlowDistribution(self.flow, self.context, torch.Size(batch_shape))
 
     def log_prob(self, value):
         """Log-density of ``value``, in nats."""
-        batch = broadcast("Flow", value.shape[: value.dim() - len(self.event_shape)], self.batch_shape)
+        batch = broadcast("Flow", self.batch_of(value), self.batch_shape)
         return self.flow(value.expand(*batch, *self.event_shape), self.context)
 
     def draw(self, shape, temperature=1.0):
@@ -280,7 +296,8 @@ class FactorOut(Module):
         ``z``: ``(*batch, 2 C, H, W)``; both halves ``(*batch, C, H, W)``.
 
     Raises:
-        ValueError: If ``prior`` or ``deeper`` is not a :class:`Flow`.
+        ValueError: If ``prior`` or ``deeper`` is not a :class:`Flow`, or their points are not images of one shape and
+            space.
 
     Source: Dinh et al. (2017), section 3.6, equations 13-16; Kingma and Dhariwal (2018), figure 2b.
     """
@@ -291,11 +308,6 @@ class FactorOut(Module):
             if not isinstance(part, Flow):
                 raise ValueError(f"FactorOut expects a Flow as {name}, got {type(part).__name__}.")
         self.prior, self.deeper, self.context_dim = prior, deeper, deeper.context_dim
-
-    @property
-    def n_latents(self) -> int:
-        """Those of the prior and those below."""
-        return self.prior.n_latents + self.deeper.n_latents
 
     def forward(self, context: Tensor | None = None) -> "FactoredDistribution":
         """Return the distribution, of event shape ``(2 C, H, W)``."""
@@ -318,7 +330,20 @@ class FactoredDistribution(BaseDistribution):
 
     def __init__(self, prior: Flow, deeper: FlowDistribution):
         self.prior, self.deeper, self.has_rsample, self.space = prior, deeper, deeper.has_rsample, deeper.space
-        channels, *size = deeper.event_shape
+        shape, half = tuple(deeper.event_shape), getattr(prior.base, "event_shape", None)
+        half = shape if half is None else tuple(prior.bijection.forward_shape(tuple(half)))
+        if (
+            len(shape) != 3
+            or half != shape
+            or None not in (of := (prior.bijection.codomain, self.space))
+            and of[0] != of[1]
+        ):
+            raise ValueError(
+                f"FactorOut expects two halves of one shape (C, H, W) and one space, got {half} in "
+                f"{prior.bijection.codomain} from the prior, {shape} in {self.space} from the deeper flow."
+            )
+        self.n_latents = getattr(prior.base, "n_latents", 1) + deeper.n_latents
+        channels, *size = shape
         super().__init__(deeper.batch_shape, torch.Size([2 * channels, *size]), validate_args=False)
 
     def _split(self, value: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:

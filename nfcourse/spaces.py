@@ -51,21 +51,22 @@ class Space(constraints.Constraint):
         the sphere the uniform law; whole numbers rounded alike.
         """
         z = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        rounded = torch.Tensor.floor if self.is_discrete else torch.Tensor.clone
         if math.isfinite(self.low) and math.isfinite(self.high):
             n = self.high - self.low + self.is_discrete
-            u = (
-                self.low + n * torch.special.ndtr(z)
-                if self.is_discrete
-                else self.low + n * torch.sigmoid(scale / 2 * z)
-            )
-            return u.floor().clamp(max=self.high) if self.is_discrete else u
+            u = torch.special.ndtr(z) if self.is_discrete else torch.sigmoid(scale / 2 * z)
+            return rounded(self.low + n * u).clamp(max=self.high)
         if math.isfinite(self.low):
-            return self.low + z.exp()
-        return (scale * z).round() if self.is_discrete else scale * z
+            return self.low + rounded(z.exp())
+        return self.high - rounded(z.exp()) if math.isfinite(self.high) else rounded(scale * z)
 
     def difference(self, a: Tensor, b: Tensor) -> Tensor:
         """Return how far apart two points are, entry by entry."""
         return a - b
+
+    def again(self, value: Tensor) -> Tensor:
+        """Return the same points, written in another way where there is one."""
+        return value
 
     def frame(self, value: Tensor) -> Tensor | None:
         """Return an orthonormal basis of the tangent space at points ``(n, D)``, ``(n, D, d)``; None: all of it."""
@@ -80,6 +81,9 @@ class _Circle(Space):
 
     def check(self, value):
         return torch.isfinite(value)
+
+    def again(self, value):
+        return value + math.tau
 
     def difference(self, a, b):
         return torch.remainder(a - b + math.pi, math.tau) - math.pi
@@ -103,11 +107,15 @@ class _Sphere(Space):
 
 def interval(low: float, high: float) -> Space:
     """Return the interval from ``low`` to ``high``, with Lebesgue measure."""
+    if not low < high:
+        raise ValueError(f"interval expects low < high, got {low} and {high}.")
     return Space(f"the interval ({low:g}, {high:g})", "Lebesgue", float(low), float(high))
 
 
 def cyclic(levels: int) -> Space:
     """Return the whole numbers 0, ..., ``levels`` - 1, with counting measure; they travel as floats."""
+    if not isinstance(levels, int) or levels < 1:
+        raise ValueError(f"cyclic expects a whole number of levels >= 1, got {levels}.")
     return Space(f"the integers 0 to {levels - 1}", "counting", 0.0, float(levels - 1))
 
 
@@ -132,16 +140,28 @@ def space_of(law: Distribution | constraints.Constraint) -> Space | None:
         law = law.base_constraint
     if isinstance(law, Space):
         return law
-    low, high = (getattr(law, name, None) for name in ("lower_bound", "upper_bound"))
-    number = all(isinstance(end, int | float) or end is None for end in (low, high))
     if law is constraints.real:
         return real
     if law is constraints.boolean:
         return cyclic(2)
-    if isinstance(law, type(constraints.unit_interval)) and number:
-        return interval(low, high)
-    if isinstance(law, type(constraints.positive)) and low == 0:
-        return positive
-    if isinstance(law, constraints.integer_interval) and number and low == 0:
-        return cyclic(int(high) + 1)
-    return None
+    low, high = (
+        _number(getattr(law, name, end)) for name, end in (("lower_bound", -math.inf), ("upper_bound", math.inf))
+    )
+    if None in (low, high) or low == -high == -math.inf:
+        return None
+    ends = f"from {low:g}" + (f" to {high:g}" if high < math.inf else "")
+    return Space(f"the {'integers' if law.is_discrete else 'numbers'} {ends}",
+                 "counting" if law.is_discrete else "Lebesgue", low, high)  # fmt: skip
+
+
+def _number(end) -> float | None:
+    """The end of an interval as a number, if it is one for the whole batch; graphs are not asked for their data."""
+    if isinstance(end, Tensor):
+        if torch.compiler.is_compiling():
+            return None
+        try:
+            end = end.detach().unique().tolist()
+        except RuntimeError:  # under vmap
+            return None
+        return float(end[0]) if len(end) == 1 else None
+    return float(end)

@@ -27,7 +27,13 @@ def test_close(capsys):
     with pytest.raises(check.CheckFailed):
         check.close("opposite infinities", math.inf, -math.inf, tol=1e9)
     check.close("equal infinities", -math.inf, -math.inf, tol=0.0)
-    check.close("nothing to compare", torch.zeros(0), torch.zeros(0), tol=0.0)
+    with pytest.raises(ValueError, match="at least one number"):
+        check.close("nothing to compare", torch.zeros(0), torch.zeros(0), tol=0.0)
+    with pytest.raises(ValueError, match="one shape"):
+        check.differs("a row and a column", torch.arange(3.0), torch.arange(3.0)[:, None], 1.0)
+    with pytest.raises(ValueError, match="real numbers"):
+        check.close("complex", torch.tensor([1 + 5j]), [1.0])
+    check.close("bfloat16", torch.ones(2, dtype=torch.bfloat16), 1.0)
 
 
 def test_differs_and_holds(capsys):
@@ -42,6 +48,12 @@ def test_differs_and_holds(capsys):
     assert capsys.readouterr().out.endswith("\n  ✓ a fact\n")
     with pytest.raises(check.CheckFailed, match="index .1,"):
         check.holds("a lie", np.array([True, False]))
+    t = torch.tensor([True])
+    for odd in (t.all, lambda: False, math.nan, "False", (b for b in [False]), {False}, torch.tensor([]), 1):
+        with pytest.raises(ValueError, match="expected a boolean"):
+            check.holds("anything that is not nothing", odd)
+    with pytest.raises(ValueError, match="by > 0"):
+        check.differs("equal", 1.0, 1.0, by=0.0)
 
 
 @pytest.mark.parametrize("dim", [1, 2, 3])

@@ -100,7 +100,7 @@ def test_integral_check_finds_the_sum_over_all_coordinates():
     class SumsAll(Coupling):
         def inverse(self, x, context=None):
             a, b = self._split(x)
-            _, log_scale = self.transformer.inverse(b, self._params(a, context))
+            _, log_scale = self.transformer.inverse(b, self._params(a, b, context))
             return super().inverse(x, context)[0], log_scale.sum(-1) * 2
 
     flow = Flow(StandardNormal(2), check.randomize(SumsAll(half_mask(2), small), scale=1.0))

@@ -143,7 +143,9 @@ def test_spaces_of_torch():
         c.boolean: cyclic(2),
         c.integer_interval(0, 4): cyclic(5),
         c.simplex: None,
-        c.greater_than(1.0): None,
+        c.greater_than(1.0): spaces.Space("", "Lebesgue", 1.0),
+        c.nonnegative: spaces.positive,
+        c.nonnegative_integer: spaces.Space("", "counting", 0.0),
         c.interval(-1.0, 1.0): spaces.interval(-1, 1),
         spaces.circle: spaces.circle,
     }
@@ -212,7 +214,7 @@ def test_splines_are_finite_under_autocast(scale):
         f.conditioner[-1].weight.copy_(scale * torch.randn_like(f.conditioner[-1].weight) / 4)
     z = 3 * torch.randn(20_000, 4)
     with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
-        params = f._params(z[:, :2], None)
+        params = f._params(z[:, :2], z[:, 2:], None)
         x, log_det = f(z)
         back, _ = f.inverse(x)
     assert f.conditioner(z[:, :2]).dtype == torch.float32 and x.dtype == log_det.dtype == torch.float32
@@ -503,6 +505,103 @@ class Weighs(ModularShift):
         return x, log_det + 0.1
 
 
+class NotOnto(Bijection):
+    """exp, whose values are all positive, under the claim that they are all real."""
+
+    event_shape = (2,)
+
+    def forward(self, z, context=None):
+        return z.exp(), z.sum(-1)
+
+    def inverse(self, x, context=None):
+        return x.log(), -x.log().sum(-1)
+
+
+class Doubles(Bijection):
+    """The even numbers, under the claim that they are all."""
+
+    domain = codomain = spaces.integers
+    event_shape = (2,)
+
+    def forward(self, z, context=None):
+        return 2 * z, z.new_zeros(z.shape[:-1])
+
+    def inverse(self, x, context=None):
+        return (x / 2).floor(), x.new_zeros(x.shape[:-1])
+
+
+class Stretches(CircleAngle):
+    """An angle times 1.35: one point of the circle goes to two."""
+
+    def forward(self, z, context=None):
+        return 1.35 * z + 0 * self.log_ratio, (math.log(1.35) + 0 * z + 0 * self.log_ratio).sum(-1)
+
+    def inverse(self, x, context=None):
+        return x / 1.35 + 0 * self.log_ratio, (-math.log(1.35) + 0 * x + 0 * self.log_ratio).sum(-1)
+
+
+class Detached(Affine):
+    """The log-determinant is right, its gradient is lost in one direction."""
+
+    def forward(self, z, context=None):
+        x, log_det = super().forward(z)
+        return x, log_det.detach()
+
+
+class Mixes(Affine):
+    """Points of a batch change places."""
+
+    def forward(self, z, context=None):
+        x, log_det = super().forward(z)
+        return x.transpose(0, -2).reshape(x.shape) if x.dim() == 3 else x, log_det
+
+
+class Feels(Affine):
+    """Each point feels the others of its batch."""
+
+    def forward(self, z, context=None):
+        mean = z.reshape(-1, z.shape[-1]).mean(0) if z.numel() else 0.0
+        x, log_det = super().forward(z + 0.9 * (mean - z.reshape(-1, z.shape[-1])[0] if z.numel() else 0.0))
+        return x, log_det
+
+
+class Undeclared(Affine):
+    """Uses a context that it does not declare."""
+
+    def forward(self, z, context=None):
+        x, log_det = super().forward(z)
+        return x + context.sum(-1, keepdim=True), log_det
+
+    def inverse(self, x, context=None):
+        return super().inverse(x - context.sum(-1, keepdim=True))
+
+
+class TurnsByContext(Bijection):
+    """x = c z: one to one for each c, of either sign."""
+
+    event_shape, context_dim = (1,), 1
+
+    def forward(self, z, context=None):
+        return context * z, context.abs().log().squeeze(-1)
+
+
+class LinearOnSphere(Bijection):
+    """x = A z / |A z|, without its inverse."""
+
+    domain = codomain = sphere
+    event_shape = (3,)
+
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("matrix", torch.tensor([[1.0, 0.5, 0.0], [0.0, 2.0, 0.3], [0.0, 0.0, 0.7]]))
+
+    def forward(self, z, context=None):
+        y = z @ self.matrix.T
+        length = y.norm(dim=-1, keepdim=True)
+        # the area of the sphere at z is stretched by |det A| / |A z|^3
+        return y / length, torch.linalg.slogdet(self.matrix).logabsdet - 3 * length.squeeze(-1).log()
+
+
 class Loses(ModularShift):
     """The inverse has the wrong sign."""
 
@@ -520,11 +619,31 @@ class Loses(ModularShift):
         (lambda: Weighs(5), "counting measure asks"),
         (lambda: Loses(5), "another point for"),
         (CircleAmbient, "log_det of forward"),
+        (NotOnto, "outside the real numbers"),
+        (Doubles, "no image"),
+        (Stretches, "one point of the circle .* to two"),
+        (lambda: Detached(2), "gradient of log_det with respect to log_scale"),
+        (lambda: Mixes(2), "another image in a batch"),
+        (lambda: Feels(2), "another image in a batch"),
     ],
 )
 def test_check_bijection_sees(make, message):
     with pytest.raises(check.CheckFailed, match=message):
         check.check_bijection(make())
+
+
+def test_check_bijection_accepts_right_maps_with_one_direction():
+    check.check_bijection(LinearOnSphere())
+    check.check_bijection(TurnsByContext(), context=torch.randn(32, 1))
+
+
+def test_check_bijection_wants_contexts_that_a_flow_would_hand_on():
+    with pytest.raises(ValueError, match="declares no context_dim"):
+        check.check_bijection(Undeclared(2), context=torch.randn(32, 3))
+    layer = ConditionalAffine(MLP(3, 4))
+    for wrong in (torch.randn(31, 3), torch.randn(32, 2, 3)):
+        with pytest.raises(ValueError, match="one for each point"):
+            check.check_bijection(layer, torch.randn(32, 2), wrong)
 
 
 def test_check_bijection_reads_directions_and_measures():
@@ -796,3 +915,164 @@ def test_a_flow_from_the_plane_onto_the_sphere():
 def test_conv1x1_dtype_and_shapes():
     with pytest.raises(ValueError, match="float32 weights"):
         Conv1x1(2)(torch.zeros(1, 2, 3, 3, dtype=torch.float64))
+
+
+# ---- what an attacker found when all of the above was mended ----
+
+
+def test_a_distribution_scores_points_of_its_own_shape_alone():
+    d = Flow(StandardNormal(2), RealNVP(2, 2)).distribution()
+    for points in (torch.randn(4, 1), torch.tensor(0.3), torch.randn(4, 3)):
+        with pytest.raises(ValueError, match=r"points of shape \(\*batch, 2\)"):
+            d.log_prob(points)
+        with pytest.raises(ValueError, match="points of shape"):
+            StandardNormal(2)().log_prob(points)
+        with pytest.raises(ValueError, match="points of shape"):
+            DiagonalNormal(2)().log_prob(points)
+    with pytest.raises(ValueError, match="does not expand"):
+        d.expand((5,)).expand((1,))
+
+
+def test_a_coupling_refuses_weights_of_another_mask():
+    a, b = Coupling(half_mask(4, flip=True)), Coupling(half_mask(4))
+    with pytest.raises(RuntimeError, match="another mask"):
+        b.load_state_dict(a.state_dict())
+    Coupling(half_mask(4)).load_state_dict(b.state_dict())
+
+
+def test_a_conditioner_with_another_number_of_outputs():
+    for n in (2, 3, 8):
+        with pytest.raises(ValueError, match=f"expects 2 x 2 outputs of its conditioner, got {n}"):
+            Coupling(half_mask(4), lambda i, o, n=n: MLP(i, n))(torch.zeros(3, 4))
+    with pytest.raises(ValueError, match="even number"):
+        ConditionalNormal(nn.Linear(1, 3))(torch.zeros(2, 1))
+
+
+def test_no_mass_outside_the_support():
+    flow = Flow(StandardNormal(1), Compose(Affine(1, scale=10.0), Sigmoid()))
+    log_p = flow(torch.tensor([[0.5], [1.5], [-2.0], [0.0], [1.0]]))
+    assert log_p[1] == log_p[2] == -math.inf and torch.isfinite(log_p[[0, 3, 4]]).all()
+    check.integral(Flow(StandardNormal(1), Sigmoid()), -1, 2, tol=2e-3)
+
+
+def test_noise_must_live_in_the_unit_interval():
+    model = Flow(StandardNormal(1), Sigmoid())
+    with pytest.raises(ValueError, match="ends in the unit interval, got one in the real numbers"):
+        Dequantized(model, 2, noise=Flow(DiagonalNormal(1), Affine(1)))
+    Dequantized(model, 2, noise=Flow(DiagonalNormal(1), Sigmoid()))
+
+
+@pytest.mark.parametrize("make", [
+    lambda: torch.distributions.Gamma(torch.tensor([2.0]), 1.0), lambda: torch.distributions.Exponential(torch.ones(1)),
+    lambda: Uniform(torch.zeros(1), 2 * torch.ones(1)), lambda: torch.distributions.Poisson(torch.tensor([3.0])),
+    lambda: torch.distributions.Binomial(4, torch.tensor([0.5]))], ids=str)  # fmt: skip
+def test_laws_of_torch_are_compared_too(make):
+    flow = Flow(Law(lambda: Independent(make(), 1)), Affine(1))
+    with pytest.raises(ValueError, match="base's space"):
+        flow.log_prob(torch.ones(3, 1))
+
+
+def test_the_categorical_of_torch_is_a_base():
+    logits = torch.randn(2, 5)
+    flow = Flow(Law(lambda: Independent(Categorical(logits=logits), 1)), ModularShift(5))
+    x = flow.sample(50)
+    assert x.dtype == torch.float32 and cyclic(5).check(x).all()
+    check.mass(flow, torch.cartesian_prod(torch.arange(5.0), torch.arange(5.0)))
+
+
+def test_a_maf_lives_where_its_transformer_does():
+    assert MAF(2, (8,), Rounded()).domain == spaces.integers == Inverse(MAF(2, (8,), Rounded())).codomain
+    flow = Flow(StandardNormal(2), MAF(2, (8,), Rounded()))
+    with pytest.raises(ValueError, match="space"):
+        flow.sample(3)
+
+
+def test_one_log_det_for_each_point():
+    class Wide(Affine):
+        def forward(self, z, context=None):
+            x, log_det = super().forward(z)
+            return x, log_det.unsqueeze(-1)
+
+        def inverse(self, x, context=None):
+            z, log_det = super().inverse(x)
+            return z, log_det.unsqueeze(-1)
+
+    flow = Flow(StandardNormal(2), Wide(2))
+    for call in (lambda: flow(torch.zeros(2, 2)), lambda: flow.sample_and_log_prob(2)):
+        with pytest.raises(ValueError, match="one log-determinant for each point"):
+            call()
+
+
+def test_batch_norm_inside_inverse_says_that_it_would_not_learn():
+    from nfcourse import BatchNorm
+
+    with pytest.raises(NotImplementedError, match="outside of Inverse"):
+        Flow(StandardNormal(2), Inverse(BatchNorm(2))).initialize(torch.randn(10, 2))
+
+
+def test_pixel_models_sum_in_full_precision():
+    from nfcourse import PixelCNN, PixelRNN
+
+    torch.manual_seed(0)
+    x = torch.randint(0, 16, (4, 8, 8))
+    for model in (PixelRNN((8, 8), 16, 8), PixelCNN((8, 8), 16, 8, 2)):
+        want = model(x)
+        with torch.autocast("cpu", torch.bfloat16):
+            got = model(x)
+        assert got.dtype == torch.float32 and (got - want).abs().max() < 0.2
+
+
+def test_flows_draw_under_vmap():
+    flow = Flow(DiagonalNormal(2), check.randomize(RealNVP(2, 2, small)))
+    draw = torch.func.vmap(lambda _: flow.sample((3,)), randomness="different")
+    x = draw(torch.zeros(4))
+    assert x.shape == (4, 3, 2) and x.reshape(-1, 2).unique(dim=0).shape[0] == 12
+
+
+def test_contexts_broadcast_when_a_flow_starts_or_is_rebuilt():
+    flow = conditional_flows()["both"]
+    flow.initialize(torch.randn(6, 3), torch.randn(2))
+    assert flow.from_latents([torch.randn(3)], torch.randn(10, 2)).shape == (10, 3)
+
+
+def test_a_multi_scale_flow_as_base_keeps_its_latents():
+    from nfcourse import multiscale
+
+    flow = Flow(OnFlow(multiscale((1, 8, 8), 2, 1, 8)), Affine((1, 8, 8)))
+    x = flow.sample(3)
+    assert len(flow.latents(x)) == 2 and torch.allclose(flow.from_latents(flow.latents(x)), x, atol=1e-4)
+
+
+def test_factor_out_compares_its_halves():
+    prior = Flow(StandardNormal((1, 4, 4)), Affine((1, 4, 4)))
+    deeper = Flow(StandardNormal((2, 4, 4)), Affine((2, 4, 4)))
+    on_interval = Flow(StandardNormal((2, 4, 4)), Sigmoid(event_dim=3))
+    for halves in ((prior, deeper), (on_interval, deeper), (Flow(StandardNormal(2), Affine(2)),) * 2):
+        with pytest.raises(ValueError, match="two halves of one shape"):
+            FactorOut(*halves)()
+    FactorOut(on_interval, on_interval)()
+
+
+def test_small_slips_get_clear_errors():
+    calls = {
+        "module whose call returns": lambda: Flow(Normal(0.0, 1.0), Affine(1)),
+        "event_shape to be a tuple": lambda: check.check_bijection(_with(Planar(2), event_shape=[2])),
+        "from nfcourse.spaces": lambda: check.check_bijection(
+            _with(Planar(2), domain=torch.distributions.constraints.real)
+        ),
+        "low < high": lambda: spaces.interval(1, 0),
+        "levels >= 1": lambda: spaces.cyclic(0),
+        "float32 weights": lambda: MAF(2, (4,), context_features=1)(torch.zeros(3, 2), torch.zeros(3, 1).double()),
+    }
+    for message, call in calls.items():
+        with pytest.raises(ValueError, match=message):
+            call()
+    shared = Affine(2)
+    check.check_bijection(Compose(shared, shared))
+    assert StandardNormal(2)().sample(torch.tensor(5)).shape == (5, 2)
+
+
+def _with(module, **attributes):
+    for name, value in attributes.items():
+        setattr(module, name, value)
+    return module

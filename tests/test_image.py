@@ -25,6 +25,7 @@ from nfcourse import (
     glow_step,
     multiscale,
     noise_flow,
+    spaces,
     train,
 )
 
@@ -300,6 +301,8 @@ def test_uniform_noise_is_the_special_case():
     flow, _ = tiny()
 
     class Same(Sigmoid):
+        domain = spaces.unit_interval
+
         def forward(self, z, context=None):
             return z, z.new_zeros(z.shape[:-1])
 

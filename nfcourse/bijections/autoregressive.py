@@ -58,13 +58,14 @@ class MAF(Bijection):
         self.dim, self.event_shape = dim, (dim,)
         self.context_dim = 1 if context_features else None
         self.transformer = AffineTransformer() if transformer is None else transformer
+        self.domain = self.codomain = self.transformer.space
         self.made = MADE(dim, self.transformer.n_params, hidden, order, context_features, activation)
 
-    def params(self, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def params(self, x: Tensor, context: Tensor | None = None) -> Tensor | Sequence[Tensor]:
         r"""Return the parameters :math:`h(x, c)` of all coordinates, ``(P, *batch, D)``."""
         check_event(x, (self.dim,), "MAF", self.made.layers[0].weight)
         # under autocast the network answers in a shorter format; the map itself keeps that of its points
-        return self.made(x, context).to(x.dtype).unflatten(-1, (-1, self.dim)).movedim(-2, 0)
+        return self.transformer.arrange(self.made(x, context).to(x.dtype), -1)
 
     def inverse(self, x, context=None):
         r"""Return :math:`z_i = \tau^{-1}(x_i; h_i(x_{<i}, c))`: one pass for all coordinates."""
@@ -108,6 +109,7 @@ class SlowMAF(Bijection):
         if not isinstance(maf, MAF):
             raise ValueError(f"SlowMAF expects a MAF, got {type(maf).__name__}.")
         self.dim, self.event_shape, self.context_dim, self.maf = maf.dim, maf.event_shape, maf.context_dim, maf
+        self.domain = self.codomain = maf.domain
 
     def _loop(self, value: Tensor, context: Tensor | None, forward: bool) -> tuple[Tensor, Tensor]:
         check_event(value, (self.dim,), "SlowMAF")

@@ -20,7 +20,7 @@ class Bijection(Module):
         \texttt{inverse}(x) = \bigl(f^{-1}(x),\; \log\lvert\det J_{f^{-1}}(x)\rvert\bigr).
 
     That is the log of the change of volume, by the reference measures of :attr:`domain` and :attr:`codomain`; a density
-    is divided by it: the Jacobian for Lebesgue measure, zero for counting measure, :math:`\tfrac12\log\det (JT)^\top JT`
+    is divided by it: the Jacobian for Lebesgue measure, 0 for counting measure, :math:`\tfrac12\log\det (JT)^\top JT`
     for surfaces, :math:`T` an orthonormal tangent basis. A map that has one direction only overrides that one.
 
     Attributes:

@@ -56,8 +56,8 @@ class _Conditioned(Bijection):
         self.domain = self.codomain = self.transformer.space
         self.context_features, self.context_dim = context_features, context_dim if context_features else None
 
-    def _params(self, a: Tensor, context: Tensor | None) -> Tensor:
-        """The parameters ``(P, *batch, *event)`` that the network computes from ``a`` and the context."""
+    def _params(self, a: Tensor, moved: Tensor, context: Tensor | None) -> Tensor:
+        """The parameters ``(P, *batch, *event)`` of what moves, computed by the network from ``a`` and the context."""
         axis = -self.event_dim
         dtype = a.dtype
         if self.context_features:
@@ -69,7 +69,12 @@ class _Conditioned(Bijection):
             a = torch.cat([a, context.expand(*a.shape[:axis], -1, *size)], axis)
         # under autocast the network answers in a shorter format; the map itself keeps that of its points
         params = self.conditioner(a).to(dtype)
-        return params.unflatten(axis, (self.transformer.n_params, -1)).movedim(axis - 1, 0)
+        n, size = self.transformer.n_params, moved.shape[axis]
+        if params.shape[axis] != n * size:
+            raise ValueError(
+                f"{type(self).__name__} expects {n} x {size} outputs of its conditioner, got {params.shape[axis]}."
+            )
+        return self.transformer.arrange(params, axis)
 
 
 class Coupling(_Conditioned):
@@ -142,8 +147,17 @@ class Coupling(_Conditioned):
         self.a_first = bool(mask[: self.n_a].all())
         self.b_first = bool(mask[n_b:].all())
 
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        # the mask is part of the layer's form, which shortcuts rest on; weights of another form are refused
+        stored = state_dict.get(f"{prefix}order")
+        if stored is not None and stored.shape == self.order.shape and self.order.device.type != "meta":
+            if not torch.equal(stored.to(self.order), self.order):
+                args[-1].append(f"{prefix[:-1] or 'coupling'}: the weights belong to a coupling with another mask.")
+                return
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
     def _split(self, value: Tensor) -> tuple[Tensor, Tensor]:
-        check_event(value, (self.dim, *[None] * (self.event_dim - 1)), "Coupling")
+        check_event(value, self.event_shape or (self.dim, None, None), "Coupling")
         axis, n_b = -self.event_dim, self.dim - self.n_a
         if self.b_first:
             b, a = value.split([n_b, self.n_a], axis)
@@ -162,13 +176,13 @@ class Coupling(_Conditioned):
     def forward(self, z, context=None):
         r"""Return :math:`(z_A, \tau(z_B; h(z_A, c)))` and the sum of the log-derivatives over :math:`B`."""
         a, b = self._split(z)
-        b, log_derivative = self.transformer(b, self._params(a, context))
+        b, log_derivative = self.transformer(b, self._params(a, b, context))
         return self._join(a, b), sum_event(log_derivative, self.event_dim)
 
     def inverse(self, x, context=None):
         r"""Return :math:`(x_A, \tau^{-1}(x_B; h(x_A, c)))`; the conditioner itself is never inverted."""
         a, b = self._split(x)
-        b, log_derivative = self.transformer.inverse(b, self._params(a, context))
+        b, log_derivative = self.transformer.inverse(b, self._params(a, b, context))
         return self._join(a, b), sum_event(log_derivative, self.event_dim)
 
 
@@ -222,7 +236,7 @@ class MaskedCoupling(_Conditioned):
 
     def _couple(self, value: Tensor, context: Tensor | None, tau: Callable) -> tuple[Tensor, Tensor]:
         check_event(value, self.event_shape, "MaskedCoupling")
-        moved, log_derivative = tau(value, self._params(value * self.mask, context))
+        moved, log_derivative = tau(value, self._params(value * self.mask, value, context))
         log_det = torch.where(self.mask, 0.0, log_derivative)
         return torch.where(self.mask, value, moved), sum_event(log_det, self.event_dim)
 

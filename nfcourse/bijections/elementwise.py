@@ -105,13 +105,16 @@ class ConditionalAffine(Bijection):
         self.net, self.transformer = net, AffineTransformer(clamp)
         self.event_dim, self.context_dim = event_dim, event_dim if context_dim is None else context_dim
 
-    def _params(self, value: Tensor, context: Tensor | None) -> Tensor:
+    def _params(self, value: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         axis = -self.event_dim
         check_event(value, (None,) * self.event_dim, "ConditionalAffine")
         check_context(context, (None,) * self.context_dim, value.shape[:axis], "ConditionalAffine")
         # under autocast the network answers in a shorter format; the map itself keeps that of its points
-        params = self.net(context).to(value.dtype).unflatten(axis, (2, -1)).movedim(axis - 1, 0)
-        check_event(value, tuple(params.shape[axis:]), "ConditionalAffine")
+        out = self.net(context).to(value.dtype)
+        if out.shape[axis] % 2:
+            raise ValueError(f"ConditionalAffine expects a net with an even number of outputs, got {out.shape[axis]}.")
+        params = self.transformer.arrange(out, axis)
+        check_event(value, tuple(params[0].shape[axis:]), "ConditionalAffine")
         return params
 
     def forward(self, z, context=None):
@@ -178,7 +181,8 @@ class Sigmoid(Bijection):
         \log\lvert\det J_f(z)\rvert = \sum_i \bigl[\log \sigma(z_i) + \log \sigma(-z_i)\bigr] .
 
     Numbers so close to 0 or 1 that the dtype cannot tell them apart are moved to the nearest
-    number inside the interval, in both directions: the inverse is finite everywhere.
+    number inside the interval, in both directions: the inverse is finite on all of [0, 1]. Outside of it the
+    log-determinant of the inverse is :math:`-\infty`, and so is the log-density of a flow that ends here.
 
     Args:
         event_dim: Number of trailing dimensions that form one point.
@@ -220,9 +224,11 @@ class Sigmoid(Bijection):
     def inverse(self, x, context=None):
         r"""Return :math:`\log x - \log(1 - x)` and :math:`-\sum_i [\log x_i + \log(1 - x_i)]`."""
         self._check(x)
+        # for a point outside, no mass: the value stays finite, the density does not
+        outside = torch.where((x < 0) | (x > 1), -torch.inf, 0.0).to(x.dtype)
         x = self._inside(x)
         log_x, log_rest = x.log(), torch.log1p(-x)
-        return log_x - log_rest, -sum_event(log_x + log_rest, self.event_dim)
+        return log_x - log_rest, sum_event(outside - log_x - log_rest, self.event_dim)
 
 
 class Logit(Inverse):

@@ -61,6 +61,15 @@ class BatchNorm(Bijection):
         std = (var + self.eps).sqrt()
         return (x - mean) / std, -std.log().sum().expand(x.shape[: -self.event_dim])
 
+    def initialize(self, value, context=None, direction="inverse"):
+        """Normalise a batch; nothing is set that training would not set."""
+        if direction == "forward":
+            raise NotImplementedError(
+                "BatchNorm learns its statistics from data to base; inside Inverse it would never see the data. Use "
+                "ActNorm, or put the BatchNorm outside of Inverse."
+            )
+        return self.inverse(value, context)[0]
+
     def _update(self, x):
         batch = x.reshape(-1, *self.event_shape)
         if len(batch) < 2:

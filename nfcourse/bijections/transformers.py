@@ -2,10 +2,12 @@
 
 All of them share one form. ``forward(z, params)`` and ``inverse(x, params)`` return the value and the log-derivative of
 each coordinate, both of the shape of the input; ``params`` has one leading axis more, of length ``n_params``, so that
-``params[j]`` is the j-th parameter of every coordinate. ``space`` is where coordinates live, on both sides.
+``params[j]`` is the j-th parameter of every coordinate (a tensor, or a sequence of tensors). ``space`` is where
+coordinates live, on both sides.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -23,6 +25,15 @@ class Transformer(Module):
     n_params: int
     space: Space = real
 
+    def arrange(self, out: Tensor, axis: int) -> Tensor | Sequence[Tensor]:
+        """Return the parameters ``(P, *)`` from a network's outputs, parameter after parameter along an axis.
+
+        One or two come as chunks of the outputs: their gradient is joined at once, and not stacked and then copied.
+        """
+        if self.n_params <= 2:
+            return out.chunk(self.n_params, axis)
+        return out.unflatten(axis, (self.n_params, -1)).movedim(axis - 1, 0)
+
 
 class AdditiveTransformer(Transformer):
     r"""A shift, :math:`x_i = z_i + t_i`, with derivative one: the map keeps volumes.
@@ -36,11 +47,11 @@ class AdditiveTransformer(Transformer):
     #: parameters per coordinate
     n_params: int = 1
 
-    def forward(self, z: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, params: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         r"""Return :math:`z + t` and zeros."""
         return z + params[0], torch.zeros_like(z)
 
-    def inverse(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, x: Tensor, params: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         r"""Return :math:`x - t` and zeros."""
         return x - params[0], torch.zeros_like(x)
 
@@ -76,15 +87,15 @@ class AffineTransformer(Transformer):
     def _log_scale(self, raw: Tensor, sign: float) -> Tensor:
         return (sign * self.clamp) * raw / (raw.abs() + self.clamp)
 
-    def forward(self, z: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, z: Tensor, params: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         r"""Return :math:`x` and :math:`s`."""
-        shift, raw = params.unbind(0)
+        shift, raw = params
         log_scale = self._log_scale(raw, 1)
         return torch.addcmul(shift, z, log_scale.exp()), log_scale
 
-    def inverse(self, x: Tensor, params: Tensor) -> tuple[Tensor, Tensor]:
+    def inverse(self, x: Tensor, params: Tensor | Sequence[Tensor]) -> tuple[Tensor, Tensor]:
         r"""Return :math:`z = (x - t) e^{-s}` and :math:`-s`."""
-        shift, raw = params.unbind(0)
+        shift, raw = params
         log_scale = self._log_scale(raw, -1)
         return (x - shift) * log_scale.exp(), log_scale
 

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.distributions import Bernoulli, Categorical, Distribution, Laplace, MixtureSameFamily, Normal
 from torch.nn import functional as F
 
-from ..events import as_event_shape, as_sample_shape, broadcast, check_context
+from ..events import as_event_shape, as_sample_shape, broadcast, check_context, check_dtype
 from ..module import Module
 
 __all__ = ["NADE", "RNADE"]
@@ -16,6 +16,9 @@ __all__ = ["NADE", "RNADE"]
 
 class Autoregressive(Module):
     r"""What all models here share: :math:`\log p(x \mid c) = \sum_d \log p(x_d \mid x_{<d}, c)`, shapes, messages."""
+
+    #: whole numbers may come in any dtype; real ones in that of the weights
+    of_whole_numbers = True
 
     def __init__(self, shape: int | tuple[int, ...], context_features: int, **sizes: int):
         super().__init__()
@@ -35,7 +38,10 @@ class Autoregressive(Module):
         if tuple(x.shape[x.dim() - len(self.event_shape) :]) != self.event_shape or x.dim() < len(self.event_shape):
             expected = ", ".join(map(str, ("*batch", *self.event_shape)))
             raise ValueError(f"{type(self).__name__} expects x of shape ({expected}), got {tuple(x.shape)}.")
-        x, context = x.to(next(self.parameters()).dtype), self._context(context)
+        like = next(self.parameters())
+        if not self.of_whole_numbers:
+            check_dtype(x, like, type(self).__name__)
+        x, context = x.to(like.dtype), self._context(context)
         if context is not None:
             batch = broadcast(type(self).__name__, x.shape[: x.dim() - self.event_dim], context.shape[:-1])
             x, context = x.expand(*batch, *self.event_shape), context.expand(*batch, self.context_features)
@@ -175,6 +181,7 @@ class RNADE(_AccumulatedNet):
     """
 
     clamp = 5.0
+    of_whole_numbers = False
 
     def __init__(
         self, dim: int, components: int = 10, hidden: int = 64, family: str = "gaussian", context_features: int = 0

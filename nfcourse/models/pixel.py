@@ -76,7 +76,9 @@ class PixelRNN(Recurrent):
 
     def _conditional(self, d: int, state) -> Categorical:
         batch, _, (h, _) = state
-        return Categorical(logits=self.head(h).reshape(*batch, self.levels), validate_args=False)
+        # under autocast the network answers in a shorter format; log-probabilities are summed in that of its weights
+        logits = self.head(h).to(self.place.dtype)
+        return Categorical(logits=logits.reshape(*batch, self.levels), validate_args=False)
 
     def logits(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         """Return the unnormalised log-probabilities of all pixels' levels, ``(*batch, H, W, levels)``."""
@@ -262,7 +264,7 @@ class PixelCNN(Autoregressive):
         if context is not None:
             context = context.reshape(math.prod(batch), self.context_features)
         features = self.stack(self._scaled(x.reshape(-1, *self.event_shape)), context)
-        return self.head(features).movedim(1, -1).reshape(*batch, *self.event_shape, self.levels)
+        return self.head(features).to(x.dtype).movedim(1, -1).reshape(*batch, *self.event_shape, self.levels)
 
     def forward(self, x: Tensor, context: Tensor | None = None) -> Tensor:
         r"""Return :math:`\log P(x \mid y)` in nats, of shape ``(*batch)``; exact, in one pass."""

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..events import check_context, check_event
+from ..events import check_context, check_dtype, check_event
 from ..module import Module
 from .mlp import zeroed
 
@@ -165,6 +165,7 @@ class MADE(Module):
         if self.context is None:
             return []
         check_context(context, (self.context_features,), torch.Size(batch), "MADE")
+        check_dtype(context, self.context.weight, "MADE")
         return list(self.context(context).split(self.widths, -1))
 
     def forward(self, u: Tensor, context: Tensor | None = None) -> Tensor:

@@ -60,8 +60,11 @@ class MLP(nn.Sequential):
 
     def forward(self, u: Tensor) -> Tensor:
         """Return the outputs, ``(*, n_out)``."""
-        check_dtype(u, self[0].weight, "MLP")
-        return super().forward(u)
+        try:
+            return super().forward(u)
+        except RuntimeError:  # nothing is looked at beforehand: this is called in every layer of every step
+            check_dtype(u, self[0].weight, "MLP")
+            raise
 
 
 class ResidualMLP(Module):
