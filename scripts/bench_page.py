@@ -14,7 +14,11 @@ RESULTS = ROOT / "book" / "results"
 BENCHMARKS = ("coupling", "autoregressive", "spline", "depth", "quality", "image")
 LIBRARIES = ("ours", "zuko", "nflows", "normflows")
 PEERS = LIBRARIES[1:]
-HEADS = {"ours": "this package", "ours_compiled": "this package, compiled"}
+#: the columns of the tables of times; those without a figure are left out
+COLUMNS = (*LIBRARIES, "FrEIA", "ours_compiled", "flowjax")
+#: libraries that only some of the benchmarks use, where they are installed
+OPTIONAL = ("FrEIA", "flowjax", "jax")
+HEADS = {"ours": "this package", "ours_compiled": "this package, compiled", "flowjax": "flowjax, under jit"}
 
 
 def load():
@@ -28,9 +32,9 @@ def table(head, rows):
     return "\n".join(lines + ["| " + " | ".join(row) + " |" for row in rows]) + "\n"
 
 
-def times(results, columns):
+def times(results):
     """Times over the bare networks, one row for each dimension and task."""
-    rows = []
+    columns, rows = [c for c in COLUMNS if any(c in row for row in results.values())], []
     for key, row in results.items():
         dim, task = key.removeprefix("D=").split(" ", 1)
         task = {"log_prob": "log-density"}.get(task, task)
@@ -201,10 +205,13 @@ def machine(files):
     groups = {}
     for name, content in files.items():
         where = {k: v for k, v in content["machine"].items() if k != "date"}
+        where["versions"] = {k: v for k, v in where["versions"].items() if k not in OPTIONAL}
         groups.setdefault(json.dumps(where), []).append(name)
     sentences = []
     for where, names in groups.items():
         m = json.loads(where)
+        found = {k: v for name in names for k, v in files[name]["machine"]["versions"].items()}
+        m["versions"] |= {k: found[k] for k in OPTIONAL if k in found}
         days = sorted({files[name]["machine"]["date"] for name in names})
         versions = ", ".join(f"{name} {v}" for name, v in m["versions"].items() if name != "nfcourse")
         threads = "one thread" if m["threads"] == 1 else f"{m['threads']} threads"
@@ -221,9 +228,9 @@ def pages(files):
     return {
         "bench_goals.md": goals(files),
         "bench_machine.md": machine(files),
-        "bench_coupling.md": times(results["coupling"], LIBRARIES),
-        "bench_autoregressive.md": times(results["autoregressive"], LIBRARIES),
-        "bench_spline.md": times(results["spline"]["time"], [*LIBRARIES, "ours_compiled"]),
+        "bench_coupling.md": times(results["coupling"]),
+        "bench_autoregressive.md": times(results["autoregressive"]),
+        "bench_spline.md": times(results["spline"]["time"]),
         "bench_precision.md": precision(results["spline"]["precision"]),
         "bench_precision_inverse_first.md": precision(results["spline"]["precision"], "inverse_first_"),
         "bench_depth.md": depth(results["depth"]),

@@ -1,15 +1,19 @@
-"""What the benchmarks share: the same flows from four libraries, the bare networks, timing in turn, and the report.
+"""What the benchmarks share: the same flows from several libraries, the bare networks, timing in turn, and the report.
 
 Every flow maps data to a standard normal base. A library's constructor takes the dimension and the sizes, and returns a
-``Rival``. Where a library lets its user bring the conditioner (nflows and normflows for couplings), it gets the one of
-this package; where it builds its own (zuko, and all masked networks), it keeps its own, of the same widths.
+``Rival``. Where a library lets its user bring the conditioner (nflows, normflows and FrEIA for couplings), it gets the
+one of this package; where it builds its own (zuko, flowjax, and all masked networks), it keeps its own, of the same
+widths. FrEIA and flowjax (``requirements-bench.txt``) are timed where they are installed.
 """
 
 import argparse
 import gc
+import importlib.util
 import json
+import math
 import os
 import platform
+import shutil
 import statistics
 import time
 import warnings
@@ -27,6 +31,11 @@ from nfcourse import MLP, Compose, Coupling, Flow, StandardNormal, alternate_mas
 from nfcourse.bijections import RQSTransformer, masked_autoregressive
 
 LIBRARIES = ("ours", "zuko", "nflows", "normflows")
+#: timed where installed, and only that
+OPTIONAL = ("FrEIA", "flowjax")
+#: the columns of a table of times
+COLUMNS = (*LIBRARIES, "FrEIA", "ours_compiled", "flowjax")
+TASKS = ("log_prob", "training step", "sample")
 BINS, BOUND = 8, 5.0
 #: parameters per coordinate
 N_PARAMS = {"affine": 2, "spline": 3 * BINS - 1}
@@ -38,6 +47,29 @@ class Rival(NamedTuple):
     model: nn.Module
     log_prob: Callable
     sample: Callable
+
+    def jobs(self, x):
+        """What is timed, one function for each of the tasks."""
+        optimizer = torch.optim.Adam(self.model.parameters(), lr=1e-4, fused=True)
+
+        def evaluate():
+            with torch.no_grad():
+                self.log_prob(x)
+
+        def step():
+            optimizer.zero_grad()
+            (-self.log_prob(x).mean()).backward()
+            optimizer.step()
+
+        def draw():
+            with torch.no_grad():
+                self.sample(len(x))
+
+        return dict(zip(TASKS, (evaluate, step, draw), strict=True))
+
+    def compiled(self):
+        """The same behind ``torch.compile``; the optimizer is not compiled."""
+        return self._replace(log_prob=torch.compile(self.log_prob), sample=torch.compile(self.sample))
 
 
 class Net(MLP):
@@ -64,6 +96,8 @@ def coupling(library, kind, dim, layers, hidden, alternate=False):
         "zuko": _zuko_coupling,
         "nflows": _nflows_coupling,
         "normflows": _normflows_coupling,
+        "FrEIA": _freia_coupling,
+        "flowjax": _flowjax_coupling,
     }
     return make[library](kind, dim, hidden, masks(dim, layers, alternate), alternate)
 
@@ -162,12 +196,133 @@ def _normflows(dim, layers):
     return Rival(flow, flow.log_prob, lambda n: flow.sample(n)[0])
 
 
+def _freia_coupling(kind, dim, hidden, masks, alternate):
+    """Its block couples both ways, so that it splits and joins once where the others do so twice.
+
+    Its soft clamp is an arcus tangent. The release on PyPI has no splines, and the library no base distribution.
+    """
+    from FrEIA.framework import SequenceINN
+    from FrEIA.modules import GLOWCouplingBlock
+
+    if kind != "affine" or alternate or len(masks) % 2:
+        raise ValueError("FrEIA has pairs of affine couplings, each of one half given the other.")
+    inn = SequenceINN(dim)
+    for _ in masks[::2]:
+        inn.append(GLOWCouplingBlock, subnet_constructor=lambda i, o: MLP(i, o, hidden))
+
+    def log_prob(x):
+        z, log_det = inn(x)
+        return log_det - 0.5 * (z.square().sum(1) + dim * math.log(math.tau))
+
+    return Rival(inn, log_prob, lambda n: inn(torch.randn(n, dim), rev=True)[0])
+
+
+def _flowjax_coupling(kind, dim, hidden, masks, alternate):
+    from flowjax.bijections import Coupling, RationalQuadraticSpline
+
+    if alternate:
+        raise ValueError("flowjax couples halves.")
+    # its spline also learns the two outer derivatives: 25 parameters per coordinate, not 23
+    spline = {"transformer": RationalQuadraticSpline(knots=BINS - 1, interval=BOUND)} if kind == "spline" else {}
+    return _flowjax(Coupling, dim, len(masks), hidden, untransformed_dim=dim // 2, **spline)
+
+
+def _flowjax(layer, dim, layers, hidden, **options):
+    """A stack of flowjax's ``layer``, the coordinates reversed in between; its own flows permute them at random."""
+    _one_thread_jax()
+    import equinox
+    import jax
+    from flowjax.bijections import Chain, Flip, Invert, Scan
+    from flowjax.distributions import StandardNormal as Base
+    from flowjax.distributions import Transformed
+    from flowjax.flows import _affine_with_min_scale
+
+    options = {"transformer": _affine_with_min_scale(), **options}
+
+    def make(key):
+        return Chain([layer(key, dim=dim, nn_width=hidden[0], nn_depth=len(hidden), **options), Flip((dim,))])
+
+    keys = jax.random.split(jax.random.key(0), layers)
+    forms = Chain([make(key) for key in keys]), Scan(equinox.filter_vmap(make)(keys))
+    return JaxRival([Transformed(Base((dim,)), Invert(form)) for form in forms])
+
+
+def _one_thread_jax():
+    """Keep jax to one thread, as torch is. Its pool counts the cores that it may use when it starts, and only then."""
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+    if hasattr(os, "sched_setaffinity") and torch.get_num_threads() == 1:
+        cores = os.sched_getaffinity(0)
+        os.sched_setaffinity(0, {max(cores)})
+        jax.devices()
+        os.sched_setaffinity(0, cores)
+
+
+class JaxRival:
+    """A flowjax flow in two forms, its layers in a row and in a loop (``Scan``): now this and now that is faster."""
+
+    def __init__(self, flows):
+        self.flows = flows
+
+    def jobs(self, x):
+        """What is timed, all of it behind ``jax.jit``; for each task the faster form."""
+        forms = [self._jobs(flow, x.numpy()) for flow in self.flows]
+        return {task: min((jobs[task] for jobs in forms), key=_quick) for task in TASKS}
+
+    @staticmethod
+    def _jobs(flow, x):
+        import equinox
+        import jax
+        import optax
+
+        params, static = equinox.partition(flow, equinox.is_inexact_array)
+        # a flat list of arrays spares each call the walk through the modules
+        leaves, tree = jax.tree.flatten(params)
+        optimizer, key, x = optax.adam(1e-4), jax.random.key(0), jax.numpy.asarray(x)
+        # copies, because a step gives the old arrays away
+        state = [[leaf.copy() for leaf in leaves], optimizer.init(leaves)]
+
+        def build(leaves):
+            return equinox.combine(jax.tree.unflatten(tree, leaves), static)
+
+        def update(leaves, moments):
+            gradient = jax.grad(lambda p: -build(p).log_prob(x).mean())(leaves)
+            change, moments = optimizer.update(gradient, moments)
+            return [optax.apply_updates(leaves, change), moments]
+
+        log_prob = jax.jit(lambda leaves, x: build(leaves).log_prob(x))
+        sample = jax.jit(lambda leaves, key: build(leaves).sample(key, (len(x),)))
+        update = jax.jit(update, donate_argnums=(0, 1))
+
+        def step():
+            state[:] = jax.block_until_ready(update(*state))
+
+        jobs = (
+            lambda: jax.block_until_ready(log_prob(leaves, x)),
+            step,
+            lambda: jax.block_until_ready(sample(leaves, key)),
+        )
+        return dict(zip(TASKS, jobs, strict=True))
+
+
+def _quick(job, rounds=5):
+    """Least processor seconds of a job over some rounds, after a first call that compiles."""
+    return min(_seconds(job) for _ in range(rounds + 1))
+
+
 # --- masked autoregressive flows ------------------------------------------------------------------------------------
 
 
 def autoregressive(library, dim, layers, hidden):
     """An affine MAF from ``library``; every second layer reads the coordinates backwards."""
-    make = {"ours": _ours_maf, "zuko": _zuko_maf, "nflows": _nflows_maf, "normflows": _normflows_maf}
+    make = {
+        "ours": _ours_maf,
+        "zuko": _zuko_maf,
+        "nflows": _nflows_maf,
+        "normflows": _normflows_maf,
+        "flowjax": _flowjax_maf,
+    }
     return make[library](dim, layers, hidden)
 
 
@@ -213,6 +368,12 @@ def _normflows_maf(dim, layers, hidden):
         # its `forward` is the fast direction; a likelihood needs that one from data to base
         stack.append(nf.flows.Reverse(layer))
     return _normflows(dim, stack)
+
+
+def _flowjax_maf(dim, layers, hidden):
+    from flowjax.bijections import MaskedAutoregressive
+
+    return _flowjax(MaskedAutoregressive, dim, layers, hidden)
 
 
 # --- bare networks --------------------------------------------------------------------------------------------------
@@ -281,6 +442,13 @@ def bare(cls, *args):
 # --- timing ---------------------------------------------------------------------------------------------------------
 
 
+def _seconds(job, inner=1):
+    start = time.process_time()
+    for _ in range(inner):
+        job()
+    return (time.process_time() - start) / inner
+
+
 def time_in_turn(jobs, rounds, inner):
     """Median processor seconds of each job; the jobs take turns, so that a drift of the machine meets all.
 
@@ -294,11 +462,9 @@ def time_in_turn(jobs, rounds, inner):
     for k in range(rounds + 2):
         gc.collect()
         for name, job in jobs.items():
-            start = time.process_time()
-            for _ in range(inner):
-                job()
+            spent = _seconds(job, inner)
             if k >= 2:
-                seconds[name].append((time.process_time() - start) / inner)
+                seconds[name].append(spent)
     gc.enable()
     gc.unfreeze()
     return {name: statistics.median(s) for name, s in seconds.items()}
@@ -306,25 +472,45 @@ def time_in_turn(jobs, rounds, inner):
 
 def tasks(rivals, x):
     """The functions to time: ``{"log_prob": {name: job}, "training step": ..., "sample": ...}``."""
-    table = {"log_prob": {}, "training step": {}, "sample": {}}
-    for name, rival in rivals.items():
-        optimizer = torch.optim.Adam(rival.model.parameters(), lr=1e-4, fused=True)
+    jobs = {name: rival.jobs(x) for name, rival in rivals.items()}
+    return {task: {name: job[task] for name, job in jobs.items()} for task in TASKS}
 
-        def evaluate(f=rival.log_prob):
-            with torch.no_grad():
-                f(x)
 
-        def step(f=rival.log_prob, o=optimizer):
-            o.zero_grad()
-            (-f(x).mean()).backward()
-            o.step()
+def contestants(kind):
+    """The libraries to time, and of those that are not the reason."""
+    missing = {name: "not installed" for name in OPTIONAL if importlib.util.find_spec(name) is None}
+    if kind != "affine":
+        missing["FrEIA"] = "its release has affine couplings only"
+    return [name for name in (*LIBRARIES, *OPTIONAL) if name not in missing], missing
 
-        def draw(f=rival.sample):
-            with torch.no_grad():
-                f(len(x))
 
-        table["log_prob"][name], table["training step"][name], table["sample"][name] = evaluate, step, draw
-    return table
+def time_flows(args, kind, batch, build, inner):
+    """Times over those of the bare networks, one row for each dimension and task; and what was skipped, and why.
+
+    Args:
+        args: The arguments of the command line.
+        kind: What is timed: affine (couplings), spline (couplings) or MAF.
+        batch: Number of points.
+        build: Called as ``build(name, dim)``, returns the rival of that name, or the bare networks for "bare".
+        inner: For each task, how often it is done in a round.
+    """
+    names, skipped = contestants(kind)
+    if args.smoke or not (shutil.which("g++") or shutil.which("clang++")):
+        skipped["ours_compiled"] = "smoke" if args.smoke else "no C++ compiler"
+    for name, reason in skipped.items():
+        print(f"{name} is skipped: {reason}")
+    results = {}
+    line("times the bare nets", [name for name in COLUMNS if name not in skipped], 13)
+    for dim in args.dims:
+        torch.manual_seed(0)
+        rivals = {name: build(name, dim) for name in ("bare", *names)}
+        if "ours_compiled" not in skipped:
+            torch._dynamo.reset()
+            rivals["ours_compiled"] = rivals["ours"].compiled()
+        for task, jobs in tasks(rivals, torch.randn(batch, dim)).items():
+            row = results[f"D={dim} {task}"] = ratios(time_in_turn(jobs, args.rounds, inner[task]))
+            line(f"D = {dim}, {task}", [row[name] for name in COLUMNS if name in row], 13)
+    return results, skipped
 
 
 def ratios(seconds):
@@ -356,8 +542,10 @@ class Report:
         self.path = args.json
         self.content = {"benchmark": name, "settings": {"smoke": args.smoke, **settings}, "machine": machine()}
 
-    def write(self, results):
-        """Write the file, if one is asked for."""
+    def write(self, results, skipped=None):
+        """Write the file, if one is asked for; ``skipped`` has the rivals that were not there, and why."""
+        if skipped is not None:
+            self.content["skipped"] = skipped
         self.content["seconds"] = round(time.perf_counter() - self.start, 1)
         self.content["results"] = results
         if self.path:
@@ -374,7 +562,8 @@ def machine():
     except (OSError, StopIteration):
         pass
     versions = {"python": platform.python_version(), "torch": torch.__version__, "nfcourse": version("nfcourse")}
-    versions |= {name: version(name) for name in LIBRARIES[1:]}
+    extra = [name for name in (*OPTIONAL, "jax") if importlib.util.find_spec(name)]
+    versions |= {name: version(name) for name in (*LIBRARIES[1:], *extra)}
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),

@@ -1,14 +1,15 @@
-"""Time an affine coupling flow against its bare conditioner networks and against zuko, nflows and normflows.
+"""Time an affine coupling flow against its bare conditioner networks and against other libraries.
 
 All flows have 8 couplings with MLP conditioners 2 x 128 and alternating halves, batch 512, float32, a standard normal
 base, and run in one process, in turn, so that a drift of the machine's speed meets all of them. Printed is the median
-time over the median of the bare networks: what the flow itself costs.
+time over the median of the bare networks: what the flow itself costs. The libraries are zuko, nflows and normflows
+and, where they are installed, FrEIA and flowjax; where there is a C++ compiler, this package is also timed behind
+``torch.compile``.
 
 Run with ``make bench``, or ``python tests/benchmarks/coupling.py [--rounds 20] [--json FILE]``.
 """
 
-import torch
-from common import LIBRARIES, BareCouplings, Report, bare, coupling, line, parser, ratios, tasks, time_in_turn
+from common import TASKS, BareCouplings, Report, bare, coupling, parser, time_flows
 
 
 def main(argv=None):
@@ -22,16 +23,13 @@ def main(argv=None):
     report = Report(
         "coupling", args, layers=layers, hidden=hidden, batch=batch, dims=args.dims, rounds=args.rounds, seeds=[0]
     )
-    results = {}
-    line("times the bare nets", LIBRARIES)
-    for dim in args.dims:
-        torch.manual_seed(0)
-        rivals = {"bare": bare(BareCouplings, "affine", dim, layers, hidden)}
-        rivals |= {name: coupling(name, "affine", dim, layers, hidden) for name in LIBRARIES}
-        for task, jobs in tasks(rivals, torch.randn(batch, dim)).items():
-            row = results[f"D={dim} {task}"] = ratios(time_in_turn(jobs, args.rounds, args.inner))
-            line(f"D = {dim}, {task}", [row[name] for name in LIBRARIES])
-    report.write(results)
+
+    def build(name, dim):
+        if name == "bare":
+            return bare(BareCouplings, "affine", dim, layers, hidden)
+        return coupling(name, "affine", dim, layers, hidden)
+
+    report.write(*time_flows(args, "affine", batch, build, dict.fromkeys(TASKS, args.inner)))
 
 
 if __name__ == "__main__":

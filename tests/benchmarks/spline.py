@@ -1,8 +1,7 @@
 r"""Rational-quadratic splines: time of a spline coupling flow, and precision of the spline itself, in four libraries.
 
 **Time.** 8 couplings, 8 bins on [-5, 5], conditioners 2 x 128, alternating halves, batch 512, float32; as in
-``coupling.py``. Where torch can compile (a C++ compiler is needed), this package's training step is also timed behind
-``torch.compile``, over the same eager bare networks and over compiled ones.
+``coupling.py``, where also stands who takes part.
 
 **Precision.** One spline per point, 20,000 points for each of 5 seeds, logits and derivative parameters drawn with
 standard deviation 5 and 20: far outside of what a network starts with, and what training can reach. The spline is
@@ -16,56 +15,23 @@ the other round trip, the inverse first. Also: the worst error at slopes in [1e-
 make the library raise an error, and points with a gradient that is not finite.
 """
 
-import shutil
 from functools import partial
 
 import torch
 from common import (
     BINS,
     BOUND,
-    LIBRARIES,
+    TASKS,
     BareCouplings,
     Report,
     bare,
     coupling,
     line,
     parser,
-    ratios,
-    tasks,
-    time_in_turn,
+    time_flows,
 )
 
 from nfcourse.bijections import RQSTransformer
-
-
-def compiled(rivals, x):
-    """Training steps behind ``torch.compile``; None where nothing can be compiled."""
-    if shutil.which("g++") is None and shutil.which("clang++") is None:
-        return None
-    torch._dynamo.reset()
-    fast = {name: rival._replace(log_prob=torch.compile(rival.log_prob)) for name, rival in rivals.items()}
-    steps = tasks(fast, x)["training step"]
-    for step in steps.values():
-        step()
-    return steps
-
-
-def measure_time(args, layers, hidden, batch):
-    """Ratios to the bare networks, per dimension and task."""
-    results = {}
-    line("times the bare nets", [*LIBRARIES, "compiled"])
-    for dim in args.dims:
-        torch.manual_seed(0)
-        rivals = {"bare": bare(BareCouplings, "spline", dim, layers, hidden)}
-        rivals |= {name: coupling(name, "spline", dim, layers, hidden) for name in LIBRARIES}
-        x = torch.randn(batch, dim)
-        fast = None if args.smoke else compiled({name: rivals[name] for name in ("bare", "ours")}, x)
-        for task, jobs in tasks(rivals, x).items():
-            if task == "training step" and fast:
-                jobs |= {"ours_compiled": fast["ours"], "bare_compiled": fast["bare"]}
-            row = results[f"D={dim} {task}"] = ratios(time_in_turn(jobs, args.rounds, args.inner))
-            line(f"D = {dim}, {task}", [row[name] for name in (*LIBRARIES, "ours_compiled") if name in row])
-    return results
 
 
 def splines():
@@ -201,7 +167,14 @@ def main(argv=None):
         points=points,
         seeds=list(range(seeds)),
     )
-    report.write({"time": measure_time(args, layers, hidden, batch), "precision": measure_precision(points, seeds)})
+
+    def build(name, dim):
+        if name == "bare":
+            return bare(BareCouplings, "spline", dim, layers, hidden)
+        return coupling(name, "spline", dim, layers, hidden)
+
+    time, skipped = time_flows(args, "spline", batch, build, dict.fromkeys(TASKS, args.inner))
+    report.write({"time": time, "precision": measure_precision(points, seeds)}, skipped)
 
 
 if __name__ == "__main__":
