@@ -11,14 +11,20 @@ A code cell tagged ``check-thm-...`` lists its mutants in its metadata::
 ``old`` is a text that occurs once in the cell, outside of every ``check.`` call that judges. With
 ``"in": "nfcourse.bijections.linear:PLU.forward"`` it is in the body of that function instead, with ``"in": "deflate"``
 in that of a function from an earlier cell. Nothing else of the chapter runs but the cells tagged ``setup`` (where no
-cell is, all that come before).
+cell is, all that come before), in a copy of the chapter's folder.
 
 A mutant is *killed* if an untouched ``check.`` call of the cell raises CheckFailed and misses by three tolerances or
-more; *too close* if it misses by less; *survived* if the cell runs through; anything else is a *fault* of the mutant.
+more; *too close* if it misses by less; *survived* if the cell runs through; anything else is a *fault* of the mutant,
+so too one that changes nothing, or nothing that runs, or nothing but a tolerance.
+
+A claim without a tolerance is missed with *no margin*, be it by a hair. So each theorem of the second edition has a
+mutant that is killed with one, or that says ``"exact": true``: what it gets wrong has no size.
 """
 
 import argparse
 import ast
+import copy
+import functools
 import hashlib
 import importlib
 import inspect
@@ -28,13 +34,15 @@ import linecache
 import math
 import multiprocessing
 import os
+import shutil
 import sys
+import tempfile
 import time
 import traceback
 from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
-from types import CodeType, SimpleNamespace
+from types import CodeType, FunctionType, SimpleNamespace
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
@@ -50,7 +58,11 @@ LIMIT = 120.0
 #: what stands under ``check`` and judges nothing
 HELPERS = {"randomize", "draw_inputs"}
 #: the modules of the checks
-JUDGES = ("nfcourse.check", "nfcourse.contracts")
+JUDGES = ("nfcourse.check", "nfcourse.contracts", "nfcourse.values")
+#: the arguments of a judge that say how much it allows
+TOLERANCES = ("tol", "rtol", "by")
+#: what a mutant must say
+REQUIRED = ("belief", "old", "new")
 #: the name of the code of a check cell, by which tracebacks find it
 CHECKED = "<check cell>"
 
@@ -88,7 +100,7 @@ def plan(path: Path) -> dict[str, tuple[Cell, list[Cell]]]:
     """Return, by theorem, the cell with mutants and the cells before it that it needs.
 
     Raises:
-        ValueError: If mutants stand in a cell that checks no theorem, or in two cells for one.
+        ValueError: If mutants stand in a cell that checks no theorem, or in two cells for one, or say too little.
     """
     cells, found = read(path), {}
     tagged = any("setup" in cell.tags for cell in cells)
@@ -96,21 +108,31 @@ def plan(path: Path) -> dict[str, tuple[Cell, list[Cell]]]:
         if cell.mutants:
             if cell.theorem is None or cell.theorem in found:
                 raise ValueError(f"{path.stem}, cell {cell.id}: mutants need a tag check-thm-... of their own.")
+            for number, mutant in enumerate(cell.mutants, 1):
+                if lacks := [key for key in REQUIRED if not isinstance(mutant.get(key), str)]:
+                    raise ValueError(f"{path.stem}, cell {cell.id}: mutant {number} has no text {', '.join(lacks)}.")
             found[cell.theorem] = (cell, [c for c in cells[:k] if "setup" in c.tags or not tagged])
     return found
 
 
-def gaps(paths: list[Path], editions: list[str] | None = None) -> list[str]:
-    """Say what the chapters of the second edition lack."""
-    lacks = []
+def gaps(paths: list[Path], editions: list[str] | None = None, stored: dict | None = None) -> list[str]:
+    """Say what the chapters of the second edition lack, themselves and in what is stored of them."""
+    stored, lacks = load() if stored is None else stored, []
     for path in paths:
         if path.stem in (SECOND_EDITION if editions is None else editions):
-            cells, with_mutants = read(path), plan(path)
-            theorems = {c.theorem for c in cells if c.theorem}
-            lacks += [f"{path.stem}, {theorem}: no mutant" for theorem in sorted(theorems - with_mutants.keys())]
+            cells, with_mutants, entries = read(path), plan(path), stored.get(path.stem, {})
+            for theorem in sorted({c.theorem for c in cells if c.theorem}):
+                if theorem not in with_mutants:
+                    lacks.append(f"{path.stem}, {theorem}: no mutant")
+                elif not any(map(_measured, entries.get(theorem, {}).get("mutants", ()))):
+                    lacks.append(f"{path.stem}, {theorem}: no mutant is killed with a margin, and none is exact")
             if not any("setup" in cell.tags for cell in cells):
                 lacks.append(f"{path.stem}: no cell is tagged setup")
     return lacks
+
+
+def _measured(mutant: dict) -> bool:
+    return mutant["verdict"] == "killed" and (mutant["miss"] is not None or mutant.get("exact", False))
 
 
 # What is stored is as old as the sources that it came from.
@@ -137,6 +159,13 @@ def load(file: Path = RESULTS) -> dict:
     return json.loads(file.read_text("utf8")) if file.is_file() else {}
 
 
+def save(stored: dict, file: Path) -> None:
+    """Store it, whole or not at all."""
+    part = file.with_name(f"{file.name}.{os.getpid()}")
+    part.write_text(json.dumps(stored, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf8")
+    os.replace(part, file)
+
+
 def stale(paths: list[Path] = CHAPTERS, stored: dict | None = None) -> list[str]:
     """Say which stored entries are not those of the chapters as they are; nothing is run."""
     stored, package, old = load() if stored is None else stored, package_hash(), []
@@ -160,7 +189,7 @@ def stale(paths: list[Path] = CHAPTERS, stored: dict | None = None) -> list[str]
 
 
 def _asked(mutant: dict) -> dict:
-    return {key: mutant[key] for key in ("belief", "old", "new", "in") if key in mutant}
+    return {key: mutant[key] for key in (*REQUIRED, "in", "exact") if key in mutant}
 
 
 # One mutant.
@@ -189,29 +218,56 @@ def replace(text: str, mutant: dict) -> str:
 def mutated(source: str, mutant: dict) -> str:
     """Return the cell with the mutant; its checks are judges and stay as they are."""
     changed = replace(source, mutant)
+    if ast.dump(ast.parse(source)) == ast.dump(ast.parse(changed)):
+        raise Fault("it changes nothing")
     before, after = (sorted(map(ast.unparse, check_calls(text))) for text in (source, changed))
     if before != after:
         raise Fault("the check call itself is changed: compute outside of it")
     return changed
 
 
-def patch(mutant: dict, names: dict) -> None:
-    """Replace the code of a function in place: whoever has imported it, or built an object, gets the mutant."""
+def definition(source: str, name: str) -> ast.FunctionDef | None:
+    """Return the syntax tree of a function; its source may be indented."""
+    tree = ast.parse("if True:\n" + source if source[0].isspace() else source)
+    return next((n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == name), None)
+
+
+def patch(mutant: dict, names: dict) -> dict:
+    """Replace the code of a function in place: whoever has imported it, or built an object, gets the mutant.
+
+    Returns:
+        A dictionary that is empty until the new code runs.
+    """
     module, _, path = mutant["in"].rpartition(":")
-    if module in JUDGES:
-        raise Fault("what judges is no place for a mutant")
     found = importlib.import_module(module) if module else SimpleNamespace(**names)
     for part in path.split("."):
         found = inspect.getattr_static(found, part)
     function = inspect.unwrap(getattr(found, "fget", found))  # what a property or a decorator wraps
-    source = replace(inspect.getsource(function), mutant)
-    tree = ast.parse("if True:\n" + source if source[0].isspace() else source)
-    is_it = (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef) and n.name == function.__name__)
+    if getattr(function, "__module__", None) in JUDGES:  # wherever it was found: chapters import it
+        raise Fault("what judges is no place for a mutant")
+    name = function.__name__ if isinstance(function, FunctionType) else ""
+    source = inspect.getsource(function) if name else ""
+    if not name or (old := definition(source, name)) is None:
+        raise Fault(f"{path} is no plain function")
+    new = definition(replace(source, mutant), name)
+    # decorators, defaults and annotations have run when the function was made: new ones would change nothing
+    if new is None or _head(old) != _head(new):
+        raise Fault("it changes more than the body of the function, and only that can be replaced")
+    if ast.dump(old) == ast.dump(new):
+        raise Fault("it changes nothing")
+    new.body[:0] = ast.parse("__mutant_ran__['yes'] = True").body
     # in a class, else super() without arguments does not compile; in one of that name, for the sake of self.__names
     shell = ast.parse(f"class {['_', *function.__qualname__.split('.')][-2]}: pass")
-    shell.body[0].body = [next(is_it)]
+    shell.body[0].body = [new]
     body = next(c for c in compile(shell, "<mutant>", "exec").co_consts if isinstance(c, CodeType))
-    function.__code__ = next(c for c in body.co_consts if getattr(c, "co_name", "") == function.__name__)
+    function.__code__ = next(c for c in body.co_consts if getattr(c, "co_name", "") == name)
+    return function.__globals__.setdefault("__mutant_ran__", {})
+
+
+def _head(function: ast.FunctionDef) -> str:
+    bare = copy.copy(function)
+    bare.body = []
+    return ast.dump(bare)
 
 
 def execute(source: str, filename: str, names: dict) -> None:
@@ -221,39 +277,131 @@ def execute(source: str, filename: str, names: dict) -> None:
         exec(compile(source, filename, "exec"), names)
 
 
+def call_at(place: tuple, source: str) -> ast.Call | None:
+    """Return the ``check.`` call of the cell that spans first and last line, first and last column."""
+    calls = check_calls(source)
+    return next((c for c in calls if (c.lineno, c.end_lineno, c.col_offset, c.end_col_offset) == place), None)
+
+
 def failed_call(error: Exception, source: str) -> ast.Call:
     """Return the ``check.`` call of the cell from which an error came."""
     frame = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == CHECKED][-1]
-    place = (frame.lineno, frame.end_lineno, frame.colno, frame.end_colno)
-    for call in check_calls(source):
-        if (call.lineno, call.end_lineno, call.col_offset, call.end_col_offset) == place:
-            return call
-    raise Fault("CheckFailed, but not from a check call of this cell")
+    call = call_at((frame.lineno, frame.end_lineno, frame.colno, frame.end_colno), source)
+    if call is None:
+        raise Fault("CheckFailed, but not from a check call of this cell")
+    return call
 
 
-def attempt(cell: Cell, mutant: dict | None, names: dict) -> dict:
-    """Run a check cell, with a mutant or as it is, and return the verdict; leaves a mess, so call it in a fork."""
+class Listener:
+    """Hears what the calls of a check cell allow, each time they run.
+
+    Attributes:
+        heard: Tolerances by the text of the call, one dictionary for each time.
+        last: Text, judge and arguments of the last call.
+    """
+
+    def __init__(self, source: str):
+        from nfcourse import check
+
+        self.source, self.heard, self.last = source, {}, ("", None, {})
+        for name in set(check.__all__) - HELPERS:
+            judge = getattr(check, name)
+            if inspect.isfunction(judge) and set(TOLERANCES) & inspect.signature(judge).parameters.keys():
+                setattr(check, name, self._listened(judge))
+
+    def _listened(self, judge):
+        import torch
+
+        signature = inspect.signature(judge)
+
+        @functools.wraps(judge)
+        def listened(*args, **kwargs):
+            frame = sys._getframe(1)
+            if frame.f_code.co_filename == CHECKED:
+                bound = signature.bind(*args, **kwargs)
+                bound.apply_defaults()
+                call = call_at(tuple(inspect.getframeinfo(frame, context=0).positions), self.source)
+                self.last = (ast.unparse(call) if call else "", judge, bound.arguments)
+                allowed = {key: bound.arguments[key] for key in TOLERANCES if key in bound.arguments}
+                allowed = {key: torch.as_tensor(v, dtype=torch.float64).tolist() for key, v in allowed.items()}
+                self.heard.setdefault(self.last[0], []).append(allowed)
+            return judge(*args, **kwargs)
+
+        return listened
+
+    def miss_before(self, call: ast.Call, plain: dict[str, list[dict]]) -> float:
+        """Return by how much the last call misses what it allowed before the mutant.
+
+        Args:
+            call: The call that failed.
+            plain: What was heard without the mutant.
+
+        Returns:
+            The miss in tolerances; infinite where the mutant has changed none.
+
+        Raises:
+            Fault: If the claim holds then.
+        """
+        from nfcourse.check import CheckFailed
+
+        text, judge, arguments = self.last
+        if text != ast.unparse(call) or text not in plain:
+            return math.inf
+        times, known = len(self.heard[text]), plain[text]
+        before = known[min(times, len(known)) - 1]
+        if before == self.heard[text][-1]:
+            return math.inf
+        try:
+            with redirect_stdout(io.StringIO()):
+                judge(**{**arguments, **before})
+        except CheckFailed as error:
+            return error.miss
+        raise Fault("the check fails only because the mutant changes its tolerance")
+
+
+def attempt(cell: Cell, mutant: dict | None, names: dict, plain: dict[str, list[dict]] | None = None) -> dict:
+    """Run a check cell, with a mutant or as it is, and return the verdict; leaves a mess, so call it in a fork.
+
+    Args:
+        cell: The cell.
+        mutant: The mutant, or ``None``.
+        names: The names that the cell finds.
+        plain: The tolerances that were heard without the mutant.
+
+    Returns:
+        The verdict and what it rests on; of a cell without a mutant, the tolerances too.
+    """
     from nfcourse.check import CheckFailed
 
-    source = cell.source
+    source, ran, failed = cell.source, {"yes": True}, None
     try:
         if mutant and "in" in mutant:
-            patch(mutant, names)
+            ran = patch(mutant, names)
         elif mutant:
             source = mutated(source, mutant)
+        listener = Listener(source)
         try:
             execute(source, CHECKED, names)
         except CheckFailed as error:
-            call, miss = failed_call(error, source), getattr(error, "miss", math.inf)
+            failed = error
+        if not ran:  # as under a cache that an earlier cell has filled
+            raise Fault("the new code never ran")
+        if failed:
+            call = failed_call(failed, source)
+            miss = min(getattr(failed, "miss", math.inf), listener.miss_before(call, plain or {}))
             return {
                 "verdict": "killed" if miss >= MISS else "too close",
                 "check": call.func.attr,
-                "claim": str(error),
+                "claim": str(failed),
                 "miss": float(f"{miss:.2g}") if math.isfinite(miss) else None,  # JSON has no infinity
             }
     except Exception as error:
-        return _fault(str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}")
-    return {"verdict": "survived"}
+        return _fault(_words(error))
+    return {"verdict": "survived"} | ({} if mutant else {"heard": listener.heard})
+
+
+def _words(error: Exception) -> str:
+    return str(error) if isinstance(error, Fault) else f"{type(error).__name__}: {error}"
 
 
 def _fault(why: str) -> dict:
@@ -287,12 +435,59 @@ def forked(function, *arguments, limit: float | None = None):
         receiver.close()
 
 
-def run(path: Path, limit: float = LIMIT) -> dict:
-    """Run a chapter's setup cells, and each check cell in forks; return the entries by theorem."""
+def copied(folder: Path, to: Path) -> Path:
+    """Copy a folder, set links to what stands beside it, and return the copy.
+
+    In it a cell's files are nobody else's, and can be undone; ``../book`` is found as ever.
+    """
+    for beside in folder.parent.iterdir():
+        if beside != folder:
+            (to / beside.name).symlink_to(beside)
+    return Path(shutil.copytree(folder, to / folder.name))
+
+
+def listing(folder: Path) -> dict[Path, tuple[int, int]]:
+    """Return sizes and times of all that is in a folder."""
+    return {path: (path.lstat().st_size, path.lstat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def alone(folder: Path, *arguments, limit: float) -> dict:
+    """Attempt in a fork, and see to it that it leaves the folder as it was for the next one."""
+    before = listing(folder)
+    with tempfile.TemporaryDirectory() as kept:
+        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        try:
+            verdict = forked(attempt, *arguments, limit=limit)
+        except (TimeoutError, ChildProcessError) as error:
+            verdict = _fault(str(error))
+        after = listing(folder)
+        if before == after:
+            return verdict
+        for path in folder.iterdir():  # not the folder itself, in which this process works
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+        shutil.copytree(kept, folder, dirs_exist_ok=True)
+    names = sorted({str(path.relative_to(folder)) for path, _ in before.items() ^ after.items()})
+    return _fault(f"the cell writes files: mutants would meet each other's ({', '.join(names)})")
+
+
+def entry(cell: Cell, needed: list[Cell], package: str, verdicts: list[dict]) -> dict:
+    """Return what is stored of a theorem."""
+    mutants = [_asked(m) | v for m, v in zip(cell.mutants, verdicts, strict=True)]
+    return hashes(cell, needed, package) | {"mutants": mutants}
+
+
+def run(path: Path, top: str, limit: float = LIMIT) -> dict:
+    """Run a chapter's setup cells, and each check cell in forks; return the entries by theorem.
+
+    Args:
+        path: The notebook.
+        top: An empty folder, in which a copy of the notebook's folder is made.
+        limit: Seconds that a check cell may take.
+    """
     os.environ.update(NFCOURSE_STATIC="1", MPLBACKEND="Agg", TQDM_DISABLE="1")
     # one thread, and none for a GPU: a fork has no other than the one that forks
     os.environ.update(OMP_NUM_THREADS="1", CUDA_VISIBLE_DEVICES="")
-    os.chdir(path.parent)
+    sys.dont_write_bytecode = True  # a file that no cell has written
     import numpy
     import torch
 
@@ -300,24 +495,36 @@ def run(path: Path, limit: float = LIMIT) -> dict:
     # the cell that would seed them may not be a setup cell
     torch.manual_seed(0)
     numpy.random.seed(0)
-    names, done, entries, package = {"__name__": "__main__"}, 0, {}, package_hash()
-
-    def verdict(cell, mutant):
-        try:
-            return forked(attempt, cell, mutant, names, limit=limit)
-        except (TimeoutError, ChildProcessError) as error:
-            return _fault(str(error))
-
+    names, done, entries, package, broken = {"__name__": "__main__"}, 0, {}, package_hash(), None
+    folder = copied(path.parent, Path(top))
+    os.chdir(folder)
     for theorem, (cell, needed) in plan(path).items():
-        for earlier in needed[done:]:
-            execute(earlier.source, f"<cell {earlier.id}>", names)
+        for earlier in needed[done:] if broken is None else []:
+            try:
+                execute(earlier.source, f"<cell {earlier.id}>", names)
+            except Exception as error:  # all later theorems need this cell too
+                broken = _fault(f"cell {earlier.id}, which comes before, fails: {_words(error)}")
+                break
         done = len(needed)
-        plain = verdict(cell, None)
-        broken = _fault(f"the cell fails as it is: {plain.get('why') or plain.get('claim')}")
-        verdicts = [verdict(cell, m) if plain["verdict"] == "survived" else broken for m in cell.mutants]
-        mutants = [_asked(m) | v for m, v in zip(cell.mutants, verdicts, strict=True)]
-        entries[theorem] = hashes(cell, needed, package) | {"mutants": mutants}
+        wrong = broken
+        if wrong is None:
+            plain = alone(folder, cell, None, names, limit=limit)
+            if plain["verdict"] != "survived":
+                wrong = _fault(f"the cell fails as it is: {plain.get('why') or plain.get('claim')}")
+        verdicts = [wrong or alone(folder, cell, m, names, plain["heard"], limit=limit) for m in cell.mutants]
+        entries[theorem] = entry(cell, needed, package, verdicts)
     return entries
+
+
+def run_apart(path: Path, limit: float = LIMIT) -> dict:
+    """Run a chapter in a fork; if that dies, so have all mutants."""
+    try:
+        with tempfile.TemporaryDirectory() as top:  # made here, so that it goes even if the fork dies
+            return forked(run, path, top, limit)
+    except ChildProcessError as error:
+        dead = _fault(f"the chapter does not run: {error}")
+        package = package_hash()
+        return {name: entry(*cells, package, [dead] * len(cells[0].mutants)) for name, cells in plan(path).items()}
 
 
 def report(stem: str, entries: dict) -> str:
@@ -325,7 +532,7 @@ def report(stem: str, entries: dict) -> str:
     lines = [stem]
     for theorem, entry in entries.items():
         for m in entry["mutants"]:
-            missed = f" by {m['miss']:g} tolerances" if m.get("miss") else ""
+            missed = ", no margin" if m.get("miss") is None else f" by {m['miss']:g} tolerances"
             how = f"  [{m['check']}{missed}]" if "check" in m else ""
             lines.append(f"  {m['verdict']:9}  {theorem}: {m['belief']}{how}")
             if m["verdict"] != "killed":
@@ -357,17 +564,19 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     paths, stored = [p.resolve() for p in options.chapters] or CHAPTERS, load(options.json)
     if options.check:
-        problems = [f"{line}: run `make mutants`" for line in stale(paths, stored)] + alive(paths, stored) + gaps(paths)
+        problems = [f"{line}: run `make mutants`" for line in stale(paths, stored)] + alive(paths, stored)
+        problems += gaps(paths, stored=stored)
         print("\n".join(problems) or "all mutants are killed, and what is stored is of today")
         return bool(problems)
+    plans = {path: plan(path) for path in paths}  # what is written wrongly is said before anything runs
     for path in paths:
         stored.pop(path.stem, None)
-        if plan(path):
+        if plans[path]:
             start = time.perf_counter()
-            stored[path.stem] = forked(run, path, options.limit)
+            stored[path.stem] = run_apart(path, options.limit)
             print(report(path.stem, stored[path.stem]))
             print(f"  {time.perf_counter() - start:.0f} s", flush=True)
-    options.json.write_text(json.dumps(stored, indent=1, sort_keys=True, ensure_ascii=False) + "\n", "utf8")
+        save(stored, options.json)
     return bool(alive(paths, stored))
 
 

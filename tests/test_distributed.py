@@ -1,22 +1,25 @@
-"""Several processes and threads: they train as one, take turns, and die without a trace.
+"""Several processes, threads and lives: runs train as one, take turns, die without a trace, and go on.
 
 Run as a script, by torchrun, this file is the processes that train as one.
 """
 
 import concurrent.futures
+import functools
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from test_train import Gaussian, Noisy, data, quiet, same, state
+from test_train import Annealed, Gaussian, Noisy, Rows, data, quiet, same, state
 from test_train_files import process, result
 from torch import nn
 
@@ -51,27 +54,22 @@ class Statistics(nn.Module):
         return -self.norm(x).square().sum(-1)
 
 
-class Annealed(nn.Module):
-    """A loss that grows with the step."""
-
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-        self.register_buffer("step", torch.zeros(()))
-
-    def forward(self, x, context=None):
-        return -self.step * self.model(x, context).mean()
-
-
 def run(folder, name, model=None, **settings):
     """Fits; returns losses, gradients of the last step and weights as one dictionary of tensors."""
     generator = torch.Generator().manual_seed(1)
     x, context = torch.randn(21, 3, generator=generator) * 3, torch.randn(21, 2, generator=generator)
     model = Conditional() if model is None else model
     held_out = (x[:11], context[:11])
-    history = train.fit(model, x, context=context, validation=held_out, lr=0.05, progress=False, **settings)
-    found = {f"{name} loss": torch.tensor(history.loss), f"{name} validation": torch.tensor(history.validation)}
-    found |= {f"{name} gradient {key}": p.grad for key, p in model.named_parameters()}
+    found, grads = {}, lambda: {f"{name} gradient {key}": p.grad.clone() for key, p in model.named_parameters()}
+
+    def optimizer(*arguments, **settings):
+        adam = torch.optim.Adam(*arguments, **settings)
+        adam.register_step_pre_hook(lambda *_: found.update(grads()))  # after the run there are none
+        return adam
+
+    settings |= {"lr": 0.05, "optimizer": optimizer, "progress": False}
+    history = train.fit(model, x, context=context, validation=held_out, **settings)
+    found |= {f"{name} loss": torch.tensor(history.loss), f"{name} validation": torch.tensor(history.validation)}
     return found | {f"{name} state {key}": value.clone() for key, value in model.state_dict().items()}
 
 
@@ -95,6 +93,7 @@ def test_two_processes_train_as_one(tmp_path):
     first, second = (load_file(tmp_path / f"{rank}") for rank in (0, 1))
     assert first.pop("writes") == 4 and second.pop("writes") == 0  # the first process alone writes checkpoints
     assert first.pop("refused") and second.pop("refused")  # a checkpoint that only one process can read
+    assert first.pop("idle") and second.pop("idle")  # a parameter for whose gradient all would wait
     (tmp_path / "run").unlink()
     alone = runs(tmp_path)
     assert first.keys() == second.keys() == alone.keys()
@@ -200,6 +199,54 @@ def test_a_run_inside_a_run_leaves_the_outer_one_as_it_was():
 # --- they die
 
 
+def long_run(path, model, **settings):
+    x = data()
+    return quiet(
+        model, x, context=None, validation=x[:50], steps=40, batch_size=32, lr=0.05, schedule="cosine",
+        validate_every=7, checkpoint=path, checkpoint_every=10, **settings,
+    )  # fmt: skip
+
+
+def run_and_die(path, when):
+    """Runs until it is killed: in the forward pass of step 25, or while the checkpoint of step 30 is half written."""
+
+    forward = Noisy.forward
+
+    def mortal(model, x, context=None):
+        if when == "step" and model.training and model.calls == 24:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return forward(model, x, context)
+
+    Noisy.forward = mortal  # no subclass: the run of another class would not be resumed
+    model = Noisy()
+    replace = os.replace
+
+    def half(source, target):
+        if model.calls == 30:
+            os.truncate(source, os.path.getsize(source) // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        replace(source, target)
+
+    if when == "write":
+        os.replace = half
+    long_run(path, model)
+
+
+@pytest.mark.parametrize(("when", "left"), [("step", 20), ("write", 20)])
+def test_a_killed_run_ends_as_one_that_was_not(tmp_path, when, left):
+    path = tmp_path / "run.safetensors"
+    killed = process(run_and_die, path, when)
+    killed.communicate(timeout=120)
+    assert killed.returncode == -signal.SIGKILL
+    assert len(list(tmp_path.glob("run.safetensors.*.part"))) == (when == "write")
+    resumed, whole = Noisy(), Noisy()
+    a, b = long_run(path, resumed), long_run(None, whole)
+    assert resumed.calls == 40 - left
+    assert same(state(resumed), state(whole))
+    assert (a.loss, a.validation, a.best_step, a.stopped) == (b.loss, b.validation, b.best_step, b.stopped)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.safetensors", "run.safetensors.lock"]
+
+
 def kill_many(folder):
     """One warm process whose children are runs; it kills them at random moments, and ends with one that may live."""
     import safetensors.torch  # noqa: F401  what a run imports late, its children shall not import each
@@ -245,6 +292,134 @@ def test_twenty_deaths_leave_no_trace(tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["run", "run.lock", "whole", "whole.lock"]
 
 
+# --- they go on
+
+
+@pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW, functools.partial(torch.optim.SGD, momentum=0.9)])
+def test_a_finished_run_returns_at_once_and_can_be_extended(tmp_path, optimizer):
+    path, x = tmp_path / "run", data()
+    settings = {"batch_size": 64, "optimizer": optimizer}
+    first, again, longer, straight = Noisy(), Noisy(), Noisy(), Noisy()
+    history = quiet(first, x, epochs=3, checkpoint=path, **settings)
+    assert quiet(again, x, epochs=3, checkpoint=path, **settings) == history
+    assert again.calls == 0 and same(state(again), state(first))
+    quiet(longer, x, epochs=5, checkpoint=path, **settings)
+    quiet(straight, x, epochs=5, **settings)
+    assert longer.calls == 6 and same(state(longer), state(straight)) and not same(state(longer), state(first))
+    with pytest.raises(ValueError, match="15 steps behind it, more than the 9"):
+        quiet(Noisy(), x, epochs=3, checkpoint=path, **settings)
+
+
+class Augmented(Rows):  # items that are new at each visit, by all three generators
+    seen = []
+
+    def __getitem__(self, i):
+        x = super().__getitem__(i) + torch.randn(2) + random.random() + torch.from_numpy(np.random.randn(2)).float()
+        self.seen.append((i, x.tolist()))
+        return x
+
+
+def test_random_items_are_the_same_after_a_resume(tmp_path):
+    def run(epochs, path):
+        Augmented.seen.clear()
+        random.seed(1), np.random.seed(1), torch.manual_seed(epochs)
+        model = Noisy()
+        quiet(model, Augmented(data(20)), epochs=epochs, batch_size=5, validation=Augmented(data(6)), checkpoint=path)
+        ours = random.Random(1).random(), np.random.RandomState(1).rand()
+        assert (random.random(), np.random.rand()) == ours  # the caller's generators are as they were
+        return model
+
+    whole = run(4, None)
+    assert len({str(x) for i, x in Augmented.seen if i == 7}) == 4  # new at each visit
+    run(2, tmp_path / "run")
+    assert same(state(run(4, tmp_path / "run")), state(whole))
+
+
+class Changing(Noisy):
+    def __init__(self):
+        super().__init__()
+        self.bound = 1.0
+        self.register_buffer("drift", torch.zeros(2), persistent=False)
+        self.register_buffer("grown", None, persistent=False)
+
+    def initialize(self, x, context=None):
+        self.ready = True
+
+    def forward(self, x, context=None):
+        if self.training:
+            self.last = x
+            self.drift += 0.01
+            self.grown = torch.ones(self.calls + 1)
+        return super().forward(x + self.drift, context)
+
+
+def test_what_changes_in_training_is_no_other_run(tmp_path):
+    path, whole, first, other = tmp_path / "run", Changing(), Changing(), Changing()
+    quiet(whole, data(), steps=6)
+    quiet(first, data(), steps=3, checkpoint=path)
+    copy = shutil.copy(path, tmp_path / "copy")
+    quiet(first, data(), steps=6, checkpoint=path)
+    quiet(other, data(), steps=4, checkpoint=copy)
+    quiet(other, data(), steps=6, checkpoint=copy)
+    for model in (first, other):
+        assert same(state(model), state(whole)) and torch.equal(model.drift, whole.drift)
+    assert first.grown.shape == (6,)
+    first.bound = 2.0
+    with pytest.raises(ValueError, match="another run: objective.model.bound was 1.0, is 2.0. "):
+        quiet(first, data(), steps=6, checkpoint=path)
+
+
+class Counting(torch.optim.SGD):  # as schedule-free optimisers do
+    def __init__(self, parameters, lr):
+        super().__init__(parameters, lr=lr)
+        self.param_groups[0] |= {"k": 0, "warm": True, "note": None}
+
+    def step(self, closure=None):
+        group = self.param_groups[0]
+        group["k"] += 1
+        group["lr"] /= group["k"]
+        super().step(closure)
+
+
+@pytest.mark.parametrize("schedule", [None, "cosine"])
+def test_numbers_in_the_groups_of_an_optimiser_are_kept(tmp_path, schedule):
+    def run(path, death=99):
+        model = Gaussian()
+        alive = iter([True] * death)
+        model.register_forward_hook(lambda *_: None if next(alive, False) else 1 / 0)
+        quiet(model, data(), steps=6, optimizer=Counting, schedule=schedule, checkpoint=path, checkpoint_every=1)
+        return state(model)
+
+    with pytest.raises(ZeroDivisionError):
+        run(tmp_path / "run", death=3)
+    assert same(run(tmp_path / "run"), run(None))
+
+
+def test_extra_state_is_fitted_and_cannot_be_stored(tmp_path):
+    class Stateful(Noisy):
+        def get_extra_state(self):
+            return {"calls": self.calls}
+
+        def set_extra_state(self, state):
+            self.calls = state["calls"]
+
+    model = Stateful()
+    assert quiet(model, data(), validation=data(20), steps=5, lr=0.5).best_step == model.calls
+    with pytest.raises(ValueError, match="only tensors can be stored, not model._extra_state"):
+        quiet(Stateful(), data(), steps=2, checkpoint=tmp_path / "run")
+
+
+def test_items_that_cannot_be_drawn_again_have_no_checkpoint(tmp_path):
+    class Own(Rows):
+        def __getitem__(self, i):
+            return super().__getitem__(i) + torch.randn(2, generator=own)
+
+    own = torch.Generator()
+    quiet(Gaussian(), Own(data()), steps=1)
+    with pytest.raises(ValueError, match="x: Own gives other items when it is read again, .*leave checkpoint out"):
+        quiet(Gaussian(), Own(data()), steps=1, checkpoint=tmp_path / "run")
+
+
 # --- the processes of torchrun
 
 
@@ -262,6 +437,12 @@ def worker(folder):
             run(folder, "", steps=9, batch_size=5, checkpoint=folder / ("run" if rank == 0 else "elsewhere"))
         except ValueError as error:
             found["refused"] = torch.tensor("at step 0 for one process, 9 for another" in str(error))
+        model = Conditional()
+        model.spare = nn.Parameter(torch.zeros(2))
+        try:
+            run(folder, "", model, steps=3, batch_size=6)
+        except ValueError as error:
+            found["idle"] = torch.tensor("the loss does not reach model.spare: use them in" in str(error))
         save_file(found, folder / str(rank))
 
 

@@ -102,6 +102,15 @@ def double(x):
     return 2 * x
 
 
+@functools.cache
+def constant():
+    return 1.0
+
+
+def power(x, n=1):
+    return x**n
+
+
 class Base:
     def __init__(self, side):
         self.side = side
@@ -124,13 +133,20 @@ class Square(Base):
     @logged
     def outline(self):
         return self.__corners * self.side
+
+    @functools.cached_property
+    def half(self):
+        return self.side / 2
+
+    def grown(self, k):
+        return self.side * k
 '''
 
 SETUP = """
 import os
 import numpy as np
 import torch
-from made_up import Square, double  # before any mutant
+from made_up import Square, constant, double, power  # before any mutant
 from nfcourse import check
 
 rng, seen = np.random.default_rng(0), []
@@ -146,6 +162,15 @@ def half(x):
 
 def claim(x):
     check.close("x", x, 1.0, tol=0.1)
+
+
+def times(k):
+    def f(x):
+        return k * x
+    return f
+
+
+once, twice, grown, one = times(1), lambda x: 2 * x, Square(1).grown, constant()
 """
 
 ONE = 'x = 1.0\ncheck.close("x", x, 1.0, tol=0.1)'
@@ -157,6 +182,20 @@ check.close("draws", draws, first, tol=0)
 check.close("times that this cell ran", len(seen), 1, tol=0)
 x, unused = double(0.5), 0
 check.close("x", x, 1.0, tol=0.1)
+"""
+FILES = """
+seen, unused = 0, 0
+left = os.path.exists('left')
+x = 2.0 if left else 1.0
+check.close("x", x, 1.0, tol=0.1)
+"""
+WIDE = """
+p, q, n = torch.distributions.Normal(0.0, 1.0), torch.distributions.Normal(0.0, 2.0), 100_000
+check.integral_mc(p.log_prob, q, n=n, tol=0.02)
+"""
+LOOP = """
+for x, tol in [(1.05, 0.1), (1.0, 0.0001)]:
+    check.close("x", x, 1.0, tol=tol)
 """
 LAST = """
 check.close("x of an earlier cell", x, 1.0, tol=0.1)
@@ -211,7 +250,89 @@ CASES = {
         "x = 1.0\nclaim(x)",
         [(changed("x = 1.0", "x = 2.0"), "fault", "not from a check call of this cell")],
     ),
-    "the-checks": (ONE, [(changed("tol", "-tol", "nfcourse.check:close"), "fault", "what judges")]),
+    "the-checks": (
+        ONE,
+        [
+            (changed("tol", "-tol", where), "fault", "what judges")
+            for where in ("nfcourse.check:close", "check.close", "nfcourse:check.close", "check.validate")
+        ],
+    ),
+    "changes-nothing": (
+        ONE + "  # one",
+        [
+            (changed("x = 1.0", "x  =  1.0"), "fault", "changes nothing"),
+            (changed("# one", "# two"), "fault", "changes nothing"),
+            (changed("2 * x", "(2 * x)  # twice", "made_up:double"), "fault", "changes nothing"),
+        ],
+    ),
+    "more-than-a-body": (
+        SQUARE.format("power(3) + Square(3).outline()", 15),
+        [
+            (changed("n=1", "n=2", "made_up:power"), "fault", "more than the body"),
+            (changed("x, n=1", "x: float, n=1", "made_up:power"), "fault", "more than the body"),
+            (changed("@logged", "@functools.cache", "made_up:Square.outline"), "fault", "more than the body"),
+            (changed("power", "root", "made_up:power"), "fault", "more than the body"),
+            (changed("x**n", "2 * x**n", "made_up:power"), "killed", "measured 18"),
+        ],
+    ),
+    "never-ran": (
+        'check.close("x", once(constant()), 1.0, tol=0.1)',
+        [
+            (changed("1.0", "2.0", "made_up:constant"), "fault", "never ran"),
+            (changed("k * x", "k + x", "times"), "fault", "never ran"),
+        ],
+    ),
+    "no-plain-function": (
+        ONE,
+        [
+            (changed("2 * x", "3 * x", "twice"), "fault", "twice is no plain function"),
+            (changed("/ 2", "/ 3", "made_up:Square.half"), "fault", "Square.half is no plain function"),
+            (changed("* k", "+ k", "grown"), "fault", "grown is no plain function"),
+            (changed("x", "y", "np.add"), "fault", "np.add is no plain function"),
+        ],
+    ),
+    "no-margin": ('x = 1\ncheck.close("x", x, 1, tol=0)', [(changed("x = 1", "x = 2"), "killed", "measured 2")]),
+    "statement": ('x = 1\ncheck.holds("x", x < 2)', [(changed("x = 1", "x = 2"), "killed", "✗ x")]),
+    "tolerance-alone": (
+        'x, tol = 1.05, 0.1\ncheck.close("x", x, 1.0, tol=tol)',
+        [(changed("0.1", "0.001"), "fault", "changes its tolerance")],
+    ),
+    "difference-alone": (
+        'by = 0.5\ncheck.differs("x", 1.0, 0.0, by)',
+        [(changed("0.5", "5"), "fault", "changes its tolerance")],
+    ),
+    "tolerances-in-a-loop": (
+        LOOP,
+        [
+            (changed("1.05, 0.1", "1.05, 0.01"), "fault", "changes its tolerance"),
+            (changed("(1.0,", "(1.1,"), "killed", "measured 1.1"),
+        ],
+    ),
+    "tolerance-too": (  # a mutant counts by the smaller of both, 2.5 in the third
+        'k = 1.0\nx, noise = k, 0.1 * k\ncheck.close("x", x, 1.0, tol=noise)',
+        [
+            (changed("k = 1.0", "k = 2.0"), "killed", "measured 2"),
+            (changed("k = 1.0", "k = 1.31"), "too close", "measured 1.31"),
+            (changed("k = 1.0", "k = 0.75"), "too close", "measured 0.75"),
+        ],
+    ),
+    "not-measured": (WIDE, [(changed("100_000", "10"), "too close", "below three standard errors")]),
+    "files": (
+        FILES,
+        [
+            (changed("seen", "os.mkdir('left'); open('left/a', 'w').close(); seen"), "fault", "(left, left/a)"),
+            (changed("unused = 0, 0", "unused = 0, 1"), "survived", None),
+            (changed("seen", "open('beside.txt', 'a').write('2'); seen"), "fault", "(beside.txt)"),
+        ],
+    ),
+    "files-as-it-is": (
+        "x = 1.0\nopen('left', 'w').close()\n" + ONE[8:],
+        [(changed("x = 1.0", "x = 2.0"), "fault", "fails as it is: the cell writes files")],
+    ),
+    "reads-what-stands-beside": (
+        'x = float(open("../book/one.txt").read()) * float(open("beside.txt").read())\n' + ONE[8:],
+        [(changed("x = ", "x = 1 + "), "killed", "measured 2")],
+    ),
     "not-once": (
         "y = x = 1.0\n" + ONE,
         [
@@ -271,7 +392,10 @@ def check_cells():
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """Two small chapters, one with a setup cell and one without, and a run of both."""
-    folder = tmp_path_factory.mktemp("small")
+    folder = tmp_path_factory.mktemp("small") / "chapters"
+    for path in (folder / "beside.txt", folder.parent / "book" / "one.txt"):
+        path.parent.mkdir()
+        path.write_text("1")
     (folder / "made_up.py").write_text(MODULE)
     tagged = write(
         folder / "tagged.ipynb", (SETUP, ["setup"], []), ("raise RuntimeError('no setup cell')", [], []), *check_cells()
@@ -295,7 +419,7 @@ def test_verdict(name, small):
         assert words is None or words in got.get("claim", "") + got.get("why", "")
         assert asked.items() <= got.items()
         if verdict == "killed":
-            assert got["check"] == "close"
+            assert f"check.{got['check']}(" in CASES[name][0]
 
 
 @needs_fork
@@ -323,6 +447,78 @@ def test_survivor_is_reported(small):
 def test_miss_is_stored_in_tolerances(small):
     close, far = small[-1]["tagged"]["thm-00-too-close"]["mutants"]
     assert (close["miss"], far["miss"]) == (2.9, 3.1)
+
+
+@needs_fork
+def test_margins_are_seen(small):
+    """Missed by a hair or by a mile: a claim without a tolerance does not say."""
+    _, _, printed, _, stored = small
+    kinds = {name: stored["tagged"][f"thm-00-{name}"]["mutants"] for name in ("no-margin", "statement", "not-measured")}
+    assert [m["miss"] for found in kinds.values() for m in found] == [None, None, 0.0]
+    assert "thm-00-no-margin: x = 1 is x = 2  [close, no margin]" in printed
+    assert "thm-00-statement: x = 1 is x = 2  [holds, no margin]" in printed
+    assert "[integral_mc by 0 tolerances]" in printed
+    assert [m["miss"] for m in stored["tagged"]["thm-00-tolerance-too"]["mutants"]] == [5.0, 2.4, 2.5]
+
+
+@needs_fork
+def test_folder_is_left_as_it_was(small):
+    folder = small[0].parent
+    assert (folder / "beside.txt").read_text() == "1"
+    names = {"beside.txt", "made_up.py", "tagged.ipynb", "untagged.ipynb", "mutants.json"}
+    assert {p.name for p in folder.iterdir()} - {"__pycache__"} == names
+
+
+@needs_fork
+def test_bad_chapters_lose_nothing_else(tmp_path):
+    """A setup cell that raises, one that ends the process: their mutants are faults, all others are judged."""
+    mutant = [changed("x = 1.0", "x = 2.0")]
+    start = ("from nfcourse import check", ["setup"], [])
+    paths = [
+        write(
+            tmp_path / f"{name}.ipynb",
+            start,
+            (ONE, ["check-thm-00-a"], mutant),
+            (source, ["setup"], []),
+            (ONE, ["check-thm-00-b"], mutant),
+            (ONE, ["check-thm-00-c"], mutant),
+        )
+        for name, source in {"raises": "int('six')", "ends": "import os\nos._exit(1)", "good": "y = 1"}.items()
+    ]
+    printed, status, stored = run(*paths, folder=tmp_path)
+    got = {name: [m["verdict"] for e in entries.values() for m in e["mutants"]] for name, entries in stored.items()}
+    assert got == {"raises": ["killed", "fault", "fault"], "ends": ["fault"] * 3, "good": ["killed"] * 3}
+    assert status == 1
+    assert printed.count("cell cell-2, which comes before, fails: ValueError: invalid literal for int()") == 2
+    assert printed.count("the chapter does not run: the process died") == 3
+    assert not mutants.stale(paths, stored)
+
+
+def test_results_are_stored_after_each_chapter(tmp_path, monkeypatch):
+    """And whole or not at all."""
+    mutant = [changed("x = 1.0", "x = 2.0")]
+    paths = [write(tmp_path / f"{name}.ipynb", (ONE, ["check-thm-00-a"], mutant)) for name in ("first", "second")]
+
+    def forked(function, path, *arguments):
+        if path == paths[1]:
+            raise KeyboardInterrupt
+        return {"thm-00-a": {"mutants": [mutant[0] | {"verdict": "killed", "check": "close", "miss": 3.1}]}}
+
+    monkeypatch.setattr(mutants, "forked", forked)
+    file = tmp_path / "mutants.json"
+    with pytest.raises(KeyboardInterrupt):
+        mutants.main([*map(str, paths), "--json", str(file)])
+    stored = file.read_text("utf8")
+    assert json.loads(stored).keys() == {"first"}
+
+    def interrupted(path, *arguments):
+        open(path, "w").close()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Path, "write_text", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        mutants.main([str(paths[0]), "--json", str(file)])
+    assert file.read_text("utf8") == stored
 
 
 @needs_fork
@@ -381,11 +577,44 @@ def test_second_edition_bites(tmp_path):
     mutant = [changed("x = 1.0", "x = 2.0")]
     bare = write(tmp_path / "bare.ipynb", (ONE, ["check-thm-00-a"], mutant), (ONE, ["check-thm-00-b"], []))
     full = write(tmp_path / "full.ipynb", ("", ["setup"], []), (ONE, ["check-thm-00-a"], mutant))
-    assert mutants.gaps([bare, full], editions=[]) == []
-    assert mutants.gaps([bare, full], editions=["bare", "full"]) == [
+    killed = {"thm-00-a": {"mutants": [{"verdict": "killed", "miss": 3.0}]}}
+    stored = {"bare": killed, "full": killed}
+    assert mutants.gaps([bare, full], editions=[], stored=stored) == []
+    assert mutants.gaps([bare, full], editions=["bare", "full"], stored=stored) == [
         "bare, thm-00-b: no mutant",
         "bare: no cell is tagged setup",
     ]
+
+
+@pytest.mark.parametrize(
+    ("found", "lacks"),
+    [
+        ([{"verdict": "killed", "miss": None}], True),
+        ([{"verdict": "killed", "miss": None}, {"verdict": "too close", "miss": 2.0}], True),
+        ([{"verdict": "survived", "exact": True}], True),
+        ([{"verdict": "killed", "miss": None}, {"verdict": "killed", "miss": 3.0}], False),
+        ([{"verdict": "killed", "miss": None, "exact": True}], False),
+    ],
+)
+def test_second_edition_kills_with_a_margin(found, lacks, tmp_path):
+    """One mutant a theorem, unless it says that what it gets wrong has no size."""
+    mutant = [changed("x = 1.0", "x = 2.0")]
+    path = write(tmp_path / "full.ipynb", ("", ["setup"], []), (ONE, ["check-thm-00-a"], mutant))
+    stored = {"full": {"thm-00-a": {"mutants": found}}}
+    expected = ["full, thm-00-a: no mutant is killed with a margin, and none is exact"] if lacks else []
+    assert mutants.gaps([path], editions=["full"], stored=stored) == expected
+
+
+def test_exact_is_stored(tmp_path):
+    """And a change of mind is seen."""
+    mutant = changed("x = 1.0", "x = 2.0")
+    path = write(tmp_path / "a.ipynb", (ONE, ["check-thm-00-a"], [mutant | {"exact": True}]))
+    (cell, needed) = mutants.plan(path)["thm-00-a"]
+    entry = mutants.entry(cell, needed, mutants.package_hash(), [{"verdict": "killed", "miss": None}])
+    assert entry["mutants"][0]["exact"] is True
+    assert not mutants.stale([path], {"a": {"thm-00-a": entry}})
+    write(path, (ONE, ["check-thm-00-a"], [mutant]))
+    assert mutants.stale([path], {"a": {"thm-00-a": entry}}) == ["a, thm-00-a: has other mutants"]
 
 
 @pytest.mark.parametrize("tags", [["check-other"], ["check-thm-00-a"]], ids=["no theorem", "the same theorem"])
@@ -394,3 +623,16 @@ def test_mutants_need_a_theorem_of_their_own(tags, tmp_path):
     path = write(tmp_path / "chapter.ipynb", (ONE, ["check-thm-00-a"], mutant), (ONE, tags, mutant))
     with pytest.raises(ValueError, match="of their own"):
         mutants.plan(path)
+
+
+@pytest.mark.parametrize("key", ["belief", "old", "new"])
+def test_mutants_say_what_they_are(key, tmp_path):
+    """Or nothing runs, not even the chapters before."""
+    good = changed("x = 1.0", "x = 2.0")
+    bad = {k: v for k, v in good.items() if k != key}
+    first = write(tmp_path / "first.ipynb", (ONE, ["check-thm-00-a"], [good]))
+    path = write(tmp_path / "chapter.ipynb", (ONE, ["check-thm-00-a"], [good, bad]))
+    file = tmp_path / "mutants.json"
+    with pytest.raises(ValueError, match=f"chapter, cell cell-0: mutant 2 has no text {key}"):
+        mutants.main([str(first), str(path), "--json", str(file)])
+    assert not file.exists()

@@ -83,6 +83,7 @@ def test_fit_finds_the_maximum_of_the_likelihood():
     assert history.loss[-1] == pytest.approx(-model(x).mean().item(), abs=1e-5)
     assert history.steps == list(range(1, 401)) and history.stopped == "all 400 steps done"
     assert history.best is None and history.seconds > 0 and not model.training
+    assert all(p.grad is None for p in model.parameters())
 
 
 def test_an_epoch_visits_no_sample_twice_and_drops_the_incomplete_batch():
@@ -113,6 +114,28 @@ def test_the_same_seed_gives_the_same_run_and_leaves_the_callers_generator_alone
     assert torch.equal(torch.get_rng_state(), before)
     torch.rand(7)  # the state that the caller happens to be in must not matter
     assert same(run(0), first) and not same(run(1), first)
+
+
+def test_the_seed_fixes_all_noise_and_numbers_count_by_their_value(tmp_path):
+    class OtherNoise(Noisy):
+        def forward(self, x, context=None):
+            return super().forward(x + random.random() + torch.from_numpy(np.random.randn(*x.shape)).float())
+
+    def run(seed, steps, lr, clip, path=None):
+        model = OtherNoise()
+        return quiet(model, data(), seed=seed, steps=steps, lr=lr, clip=clip, checkpoint=path), state(model)
+
+    one, other = (0, 3, 1, 10), (np.int64(0), np.int32(3), np.float32(1), 10.0)
+    (history, first), (equal, again) = run(*one), run(*other)
+    assert same(first, again) and history == equal and not same(first, run(-1, 3, 1, 10)[1])
+    assert run(*one, tmp_path / "run")[0] == run(*other, tmp_path / "run")[0]
+
+
+def test_the_default_device_does_not_matter():
+    here, there, x = Gaussian(), Gaussian(), data()
+    history = sgd(here, x, validation=x, steps=3, batch_size=32)
+    with torch.device("meta"):
+        assert sgd(there, x, validation=x, steps=3, batch_size=32) == history and same(state(there), state(here))
 
 
 def test_gradients_are_switched_on_where_they_can_be():
@@ -147,25 +170,6 @@ def test_schedules():
         model = Linear()
         sgd(model, torch.zeros(4, 1), steps=4, lr=1.0, schedule=schedule)
         assert model.theta.item() == pytest.approx(moved, abs=1e-5)
-
-
-def test_early_stop_keeps_the_best_state(tmp_path):
-    # the mean walks by 0.1 a step from 0 towards 5, past the held-out data at 0.52
-    x, held_out = torch.full((8, 2), 5.0), torch.full((6, 2), 0.52)
-    settings = {"steps": 100, "lr": 0.1, "clip": math.sqrt(2), "validate_every": 1, "patience": 3}
-
-    def run():
-        model = Gaussian()
-        model.log_scale.requires_grad_(False)
-        return model, sgd(model, x, validation=held_out, checkpoint=tmp_path / "run", **settings)
-
-    model, history = run()
-    assert torch.allclose(model.mean, torch.tensor(0.5), atol=1e-4)
-    assert history.best_step == 5 and history.validation_steps == list(range(1, 9)) and len(history.loss) == 8
-    assert history.best == min(history.validation) == pytest.approx(-model(held_out).mean().item(), abs=1e-6)
-    assert history.stopped == "no better validation loss in 3 validations; the best was after step 5"
-    resumed, again = run()
-    assert again.loss == history.loss and same(state(resumed), state(model))
 
 
 def test_validation_weighs_every_sample_alike_and_uses_equal_noise():
@@ -245,6 +249,8 @@ def test_own_objective_and_context():
 def test_initialize_is_called_once_with_the_first_batch(tmp_path):
     class Initialised(Linear):
         def initialize(self, x, context=None):
+            if len(x) == 5:
+                raise ZeroDivisionError
             self.calls = [*getattr(self, "calls", []), x]
 
     x, path = torch.arange(6.0)[:, None], tmp_path / "run"
@@ -255,6 +261,9 @@ def test_initialize_is_called_once_with_the_first_batch(tmp_path):
     quiet(resumed, x, steps=6, batch_size=2, checkpoint=path)
     quiet(skipped, x, steps=1, initialize=False)
     assert not hasattr(resumed, "calls") and not hasattr(skipped, "calls")
+    with pytest.raises(ZeroDivisionError):
+        quiet(skipped.train(), x, steps=1, batch_size=5)
+    assert not skipped.training
 
 
 def test_compiled_training_takes_the_same_steps(monkeypatch):
@@ -325,45 +334,11 @@ def test_a_data_set_is_as_good_as_a_tensor():
     assert run(Rows(x), validation=Rows(x[:9])) == run(x, validation=x[:9]) != expected
 
 
-class Augmented(Rows):
-    """Items that are new at each visit, by all three generators."""
-
-    seen = []
-
-    def __getitem__(self, i):
-        x = super().__getitem__(i) + torch.randn(2) + random.random() + torch.from_numpy(np.random.randn(2)).float()
-        self.seen.append((i, x.tolist()))
-        return x
-
-
-def test_random_items_are_the_same_after_a_resume(tmp_path):
-    def run(epochs, path):
-        Augmented.seen.clear()
-        random.seed(1), np.random.seed(1), torch.manual_seed(epochs)
-        model = Noisy()
-        quiet(model, Augmented(data(20)), epochs=epochs, batch_size=5, validation=Augmented(data(6)), checkpoint=path)
-        ours = random.Random(1).random(), np.random.RandomState(1).rand()
-        assert (random.random(), np.random.rand()) == ours  # the caller's generators are as they were
-        return model
-
-    whole = run(4, None)
-    assert len({str(x) for i, x in Augmented.seen if i == 7}) == 4  # new at each visit
-    run(2, tmp_path / "run")
-    assert same(state(run(4, tmp_path / "run")), state(whole))
-
-
 class Short(Rows):
     """Loses items."""
 
     def __getitems__(self, index):
         return [self[i] for i in index[1:]]
-
-
-class Sized:
-    """Has a length and no items."""
-
-    def __len__(self):
-        return 3
 
 
 @pytest.mark.parametrize(
@@ -374,6 +349,7 @@ class Sized:
         ({"x": Rows([{"a": 1}] * 9)}, "^x: expected a torch tensor, got dict"),
         ({"x": Rows([data(1), data(2)])}, "^x: items .* of Rows do not stack to tensors"),
         ({"x": Rows(*[data()] * 3)}, r"^x: expected items x or \(x, context\), got 3 parts from Rows"),
+        ({"x": Rows([[3.1, 2.9]] * 9)}, r"^x: an item of Rows is the list of numbers .* return a tensor or an array"),
         ({"x": Short(data())}, "^x: expected 200 rows for as many items, got 199"),
         ({"x": Rows([])}, "^x: expected at least one sample, got an empty Rows"),
         ({"x": Rows(data()), "context": data()}, "^context: the items of a data set bring their own"),
@@ -381,7 +357,7 @@ class Sized:
         ({"x": Rows(data()), "validation": data()[:, :1]}, r"^validation x: expected shape \(n, 2\) as in training"),
         ({"x": list(data())}, r"^x: expected a tensor .* or a data set .* got list"),
         ({"x": data().numpy()}, r"^x: expected a tensor .*as_tensor.* got ndarray"),
-        ({"x": Sized()}, r"^x: expected a tensor .* or a data set with __len__ and __getitem__ .* got Sized"),
+        ({"x": {1, 2}}, r"^x: expected a tensor .* or a data set with __len__ and __getitem__ .* got set"),
     ],
 )
 def test_data_sets_that_cannot_be_used(settings, message):
@@ -400,6 +376,10 @@ def test_data_sets_that_cannot_be_used(settings, message):
         ({"steps": 0}, "steps: expected a positive whole number, got 0"),
         ({"epochs": 1.5}, "epochs: expected a positive whole number, got 1.5"),
         ({"steps": 1, "batch_size": -1}, "batch_size: expected a positive whole number, got -1"),
+        ({"steps": 1, "batch_size": True}, "batch_size: expected a positive whole number, got True"),
+        ({"steps": 1, "seed": True}, "seed: expected a whole number, got True"),
+        ({"steps": 1, "seed": None}, "seed: expected a whole number, got None"),
+        ({"steps": 1, "seed": 0.5}, "seed: expected a whole number, got 0.5"),
         ({"steps": 1, "lr": math.nan}, "lr: expected a positive number, got nan"),
         ({"steps": 1, "clip": 0.0}, "clip: expected a positive number, got 0.0"),
         ({"steps": 1, "patience": 2}, "patience counts validations"),
@@ -427,8 +407,31 @@ def test_models_that_cannot_be_fitted():
 
     with pytest.raises(ValueError, match=r"expected shape \(200,\), got \(200, 2\)"):
         quiet(PerCoordinate(), data(), steps=1)
+    for value in (0.01, -1.0, math.nan):
+        model = Gaussian()
+        model.register_buffer("step", torch.tensor(value))
+        with pytest.raises(ValueError, match=f"buffer model.step: .* a whole number, 0 or more, got {value:g}"):
+            quiet(model, data(), steps=1)
     with pytest.raises(ValueError, match="no parameter that requires a gradient"):
         quiet(Gaussian().requires_grad_(False), data(), steps=1)
+
+
+WRONG = {
+    r"a tensor of shape \(3,\)": lambda loss: loss.expand(3), r"a tensor of shape \(1,\)": lambda loss: loss[None],
+    "a float": torch.Tensor.item, "a tuple": lambda loss: (loss, {}),
+    r"a tensor of shape \(\) that no parameter has a part in": torch.detach,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", WRONG)
+def test_an_objective_returns_a_scalar_with_a_gradient(what):
+    class Wrong(NegativeLogLikelihood):
+        def forward(self, x, context=None):
+            return WRONG[what](super().forward(x, context))
+
+    model = Gaussian()
+    with pytest.raises(ValueError, match=f"Wrong must return the mean loss, a scalar with a gradient; got {what}$"):
+        quiet(model, data(), steps=1, objective=Wrong(model))
 
 
 @hypothesis.settings(max_examples=30, deadline=None)

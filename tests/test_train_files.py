@@ -12,7 +12,11 @@ import resource
 import signal
 import subprocess
 import sys
+from collections import deque
+from decimal import Decimal
+from fractions import Fraction
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -20,6 +24,7 @@ import torch
 from safetensors.torch import save_file
 from test_train import Gaussian, Linear, Noisy, Rows, data, quiet, same, sgd, state
 from torch import nn
+from torch.utils.data import Subset, TensorDataset
 
 import nfcourse as nf
 from nfcourse.train import TrainingDiverged, files, fingerprint, load_weights, save_weights
@@ -51,12 +56,13 @@ class Poisoned(Noisy):
     def __init__(self, at, where):
         super().__init__()
         self.at, self.where, self.seen = at, where, []
+        self.turn = nn.Parameter(torch.ones(2, dtype=torch.complex64))
 
     def forward(self, x, context=None):
         self.seen.append(state(self))
         if self.calls + 1 == self.at and self.where == "value":
             x = x * math.nan
-        log_p = super().forward(x, context)
+        log_p = super().forward(x, context) - self.turn.abs().square().sum()
         if self.calls == self.at and self.where == "gradient":
             log_p = log_p + torch.where(self.mean[0] < 99, 0.0, (self.mean[0] * 0).sqrt())
         return log_p
@@ -68,7 +74,8 @@ def test_a_lost_loss_stops_training_in_the_last_finite_state(where):
     with pytest.raises(TrainingDiverged, match="diverged at step 7: loss .*smaller lr") as caught:
         quiet(model, data(), steps=20, batch_size=32)
     assert caught.value.step == 7 and caught.value.history.steps == [1, 2, 3, 4, 5, 6]
-    assert torch.equal(model.mean, model.seen[5]["mean"])  # these parameters gave the sixth loss, the last finite one
+    for name in ("mean", "turn"):  # these parameters gave the sixth loss, the last finite one
+        assert torch.equal(getattr(model, name), model.seen[5][name])
     assert torch.equal(model.running, model.seen[6]["running"]) and model.running.isfinite().all()
     assert not model.training
 
@@ -119,70 +126,23 @@ def test_whatever_ends_the_run_the_model_is_left_at_its_best(end, held_out):
     assert not model.training
 
 
-# --- a run survives its own death
+def test_early_stop_keeps_the_best_state(tmp_path):
+    # the mean walks by 0.1 a step from 0 towards 5, past the held-out data at 0.52
+    x, held_out = torch.full((8, 2), 5.0), torch.full((6, 2), 0.52)
+    settings = {"steps": 100, "lr": 0.1, "clip": math.sqrt(2), "validate_every": 1, "patience": 3}
 
+    def run():
+        model = Gaussian()
+        model.log_scale.requires_grad_(False)
+        return model, sgd(model, x, validation=held_out, checkpoint=tmp_path / "run", **settings)
 
-def long_run(path, model, **settings):
-    x = data()
-    return quiet(
-        model, x, context=None, validation=x[:50], steps=40, batch_size=32, lr=0.05, schedule="cosine",
-        validate_every=7, checkpoint=path, checkpoint_every=10, **settings,
-    )  # fmt: skip
-
-
-def run_and_die(path, when):
-    """Runs until it is killed: in the forward pass of step 25, or while the checkpoint of step 30 is half written."""
-
-    forward = Noisy.forward
-
-    def mortal(model, x, context=None):
-        if when == "step" and model.training and model.calls == 24:
-            os.kill(os.getpid(), signal.SIGKILL)
-        return forward(model, x, context)
-
-    Noisy.forward = mortal  # no subclass: the run of another class would not be resumed
-    model = Noisy()
-    replace = os.replace
-
-    def half(source, target):
-        if model.calls == 30:
-            os.truncate(source, os.path.getsize(source) // 2)
-            os.kill(os.getpid(), signal.SIGKILL)
-        replace(source, target)
-
-    if when == "write":
-        os.replace = half
-    long_run(path, model)
-
-
-@pytest.mark.parametrize(("when", "left"), [("step", 20), ("write", 20)])
-def test_a_killed_run_ends_as_one_that_was_not(tmp_path, when, left):
-    path = tmp_path / "run.safetensors"
-    killed = process(run_and_die, path, when)
-    killed.communicate(timeout=120)
-    assert killed.returncode == -signal.SIGKILL
-    assert len(list(tmp_path.glob("run.safetensors.*.part"))) == (when == "write")
-    resumed, whole = Noisy(), Noisy()
-    a, b = long_run(path, resumed), long_run(None, whole)
-    assert resumed.calls == 40 - left
-    assert same(state(resumed), state(whole))
-    assert (a.loss, a.validation, a.best_step, a.stopped) == (b.loss, b.validation, b.best_step, b.stopped)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["run.safetensors", "run.safetensors.lock"]
-
-
-@pytest.mark.parametrize("optimizer", [None, torch.optim.AdamW, functools.partial(torch.optim.SGD, momentum=0.9)])
-def test_a_finished_run_returns_at_once_and_can_be_extended(tmp_path, optimizer):
-    path, x = tmp_path / "run", data()
-    settings = {"batch_size": 64, "optimizer": optimizer}
-    first, again, longer, straight = Noisy(), Noisy(), Noisy(), Noisy()
-    history = quiet(first, x, epochs=3, checkpoint=path, **settings)
-    assert quiet(again, x, epochs=3, checkpoint=path, **settings) == history
-    assert again.calls == 0 and same(state(again), state(first))
-    quiet(longer, x, epochs=5, checkpoint=path, **settings)
-    quiet(straight, x, epochs=5, **settings)
-    assert longer.calls == 6 and same(state(longer), state(straight)) and not same(state(longer), state(first))
-    with pytest.raises(ValueError, match="15 steps behind it, more than the 9"):
-        quiet(Noisy(), x, epochs=3, checkpoint=path, **settings)
+    model, history = run()
+    assert torch.allclose(model.mean, torch.tensor(0.5), atol=1e-4)
+    assert history.best_step == 5 and history.validation_steps == list(range(1, 9)) and len(history.loss) == 8
+    assert history.best == min(history.validation) == pytest.approx(-model(held_out).mean().item(), abs=1e-6)
+    assert history.stopped == "no better validation loss in 3 validations; the best was after step 5"
+    resumed, again = run()
+    assert again.loss == history.loss and same(state(resumed), state(model))
 
 
 # --- never another run's
@@ -205,6 +165,10 @@ def masked(value):
     model = Gaussian()
     model.register_buffer("mask", torch.tensor(value), persistent=False)
     return model
+
+
+def library(at, value):
+    return TensorDataset(data().index_fill(0, torch.tensor(at), value))
 
 
 def grouped(parameters, lr, scale=0.1, first=1):
@@ -246,14 +210,19 @@ def test_a_checkpoint_of_another_run_is_refused(tmp_path, change, message):
         ("optimizer", lambda i: functools.partial(grouped, first=(1, 0)[i]), "group 0: parameters was 1: .*mean, is 0"),
         ("x", lambda i: Rows(data(20 + i)), "x was test_train.Rows of 20 items.* is test_train.Rows of 21 items"),
         ("x", lambda i: Rows(data(20, seed=i)), "x was test_train.Rows of 20 items, some with SHA"),
+        ("x", lambda i: Rows(data(20).index_fill(0, torch.tensor(13), i)), "x was test_train.Rows of 20 items, some"),
+        ("x", lambda i: library(99, 70 + i), "TensorDataset of 200 items, all with SHA"),
+        ("x", lambda i: Subset(Subset(library(i, 7), range(5, 200)), range(9)), "Subset of 9 items, all with SHA"),
+        ("x", lambda i: Subset(library(1, 7), [*range(80), 80 + i]), "Subset of 81 items, all with SHA"),
+        ("schedule", lambda i: lambda t: min(1, t / (0.01, 0.015)[i]), "schedule was .*100 values"),
     ],
 )
 def test_what_no_weight_shows_is_compared_too(tmp_path, name, make, message):
     settings = {"model": Gaussian(), "x": data(20), "lr": 0.01, "checkpoint": tmp_path / "run"}
-    quiet(**settings | {name: make(0)}, steps=3)
-    quiet(**settings | {name: make(0)}, steps=3)
+    quiet(**settings | {name: make(0)}, steps=100)
+    quiet(**settings | {name: make(0)}, steps=100)
     with pytest.raises(ValueError, match=f"belongs to another run: .*{message}"):
-        quiet(**settings | {name: make(1)}, steps=3)
+        quiet(**settings | {name: make(1)}, steps=100)
 
 
 class Colour(enum.Enum):
@@ -265,6 +234,11 @@ class Colour(enum.Enum):
 class Space:
     low: float
     high: float | None = None
+
+
+class Power(SimpleNamespace):
+    def __call__(self, x):
+        return x**self.power
 
 
 def closed(number):
@@ -287,6 +261,12 @@ PAIRS = [
     (lambda x, *, a=1: x, lambda x, *, a=2: x), (lambda x: (lambda: x + 1), lambda x: (lambda: x + 2)),
     (functools.partial(closed, 1), functools.partial(closed, 2)), (recursive(1), recursive(2)),
     (Colour.RED.__str__, Colour.RED.__repr__), (nn.functional.relu, nn.functional.elu), (object(), random.Random(0)),
+    (torch.distributions.Normal(0, 1), torch.distributions.Normal(0, 5)), (Power(power=1), Power(power=2)),
+    (Power(power=1).__call__, Power(power=2).__call__), (Decimal("0.1"), Decimal("0.2")), (deque([1]), deque([2])),
+    (Fraction(1, 2), Fraction(1, 3)), (np.sin, np.cos), (torch.device("cpu"), torch.device("meta")), (math, random),
+    (functools.cache(closed(1)), functools.cache(closed(2))), (torch.func.jacrev(torch.sin), torch.sin),
+    (torch.func.jacrev(torch.sin), torch.func.jacrev(torch.cos)), (torch.vmap(torch.sin), torch.vmap(torch.sin, 1)),
+    (functools.wraps(torch.sin)(closed(1)), functools.wraps(torch.sin)(closed(2))),
 ]  # fmt: skip
 
 
@@ -301,6 +281,10 @@ def test_a_description_tells_values_apart_and_is_the_same_in_every_process():
     endless = [1]
     endless.append(endless)
     assert fingerprint.describe(endless) == "(1, itself)"
+    ring = SimpleNamespace()
+    ring.ring = ring
+    assert "itself" in fingerprint.describe(ring)
+    assert fingerprint.describe(nn.functional.relu) == "torch.nn.functional.relu"
     assert len({fingerprint.describe(nn.Parameter(torch.tensor(x))) for x in (1.0, 2.0)}) == 1  # they are trained
 
 
@@ -434,6 +418,20 @@ def test_weights_of_another_model_are_refused(tmp_path):
     with pytest.raises(ValueError, match="not a checkpoint"):
         quiet(Gaussian(), data(), steps=1, checkpoint=path)
     assert same(state(model), before)
+
+
+def test_a_link_leads_to_the_file(tmp_path):
+    (tmp_path / "deep").mkdir()
+    for name in ("weights", "run"):
+        (tmp_path / name).symlink_to(tmp_path / "deep" / name)
+    save_weights(Gaussian(), tmp_path / "weights")
+    load_weights(Gaussian(), tmp_path / "deep" / "weights")
+    quiet(Gaussian(), data(), steps=2, checkpoint=tmp_path / "run")
+    assert len(quiet(Gaussian(), data(), steps=4, checkpoint=tmp_path / "deep" / "run").steps) == 4
+    assert (tmp_path / "weights").is_symlink() and (tmp_path / "run").is_symlink()
+    assert sorted(p.name for p in (tmp_path / "deep").iterdir()) == ["run", "run.lock", "weights"]
+    with files.locked(tmp_path / "run"), pytest.raises(RuntimeError, match="is in use"):
+        quiet(Gaussian(), data(), steps=4, checkpoint=tmp_path / "deep" / "run")
 
 
 def test_a_failed_write_leaves_the_old_file(tmp_path, monkeypatch):

@@ -28,7 +28,7 @@ def save_weights(model: nn.Module, path: str | os.PathLike) -> None:
 
     Args:
         model: The module to store.
-        path: The file; folders above it are made, an existing file is replaced.
+        path: The file; folders above it are made, an existing file is replaced. Of a link, the file it leads to.
 
     Raises:
         OSError: the file cannot be written (the disk is full, say); an earlier file is as it was.
@@ -82,11 +82,16 @@ def _tensors(module: nn.Module, prefix: str = "") -> dict[str, Tensor]:
 # --- one file -------------------------------------------------------------------------------------------------------
 
 
+def _target(path: str | os.PathLike) -> Path:
+    """The file itself: a link would be replaced, and have a lock of its own."""
+    return Path(os.path.realpath(path))  # Path.resolve has an error of its own for links in a circle
+
+
 def write_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], metadata: dict) -> None:
     """Write a safetensors file with a checksum, beside its place, and move it there when it is whole."""
     import safetensors.torch
 
-    path = Path(path)
+    path = _target(path)
     part = path.with_name(f"{path.name}.{os.urandom(6).hex()}.part")  # each writer has its own
     # cloned: the format refuses tensors that share memory
     tensors = {name: tensor.cpu().clone(memory_format=torch.contiguous_format) for name, tensor in tensors.items()}
@@ -149,7 +154,7 @@ def locked(path: str | os.PathLike | None) -> Iterator[None]:
         return
     from filelock import FileLock, Timeout
 
-    path = Path(path)
+    path = _target(path)
     with _named(f"{path}.lock", "cannot be locked ({})"):
         path.parent.mkdir(parents=True, exist_ok=True)
         lock = FileLock(f"{path}.lock")
@@ -179,7 +184,9 @@ class Checkpoint:
     """The state of a run in one file. Without a path it never exists, and writing does nothing.
 
     What decides where a run goes (settings, data, optimiser, and the model's classes, attributes and shapes) is kept in
-    the file in words, so that no run goes on from the file of another, and the message can say what differs.
+    the file in words, so that no run goes on from the file of another, and the message can say what differs. Attributes
+    that change while the run goes on (counters, caches) are left out; buffers outside of the state_dict that change are
+    stored.
 
     Args:
         path: The file, or None.
@@ -189,27 +196,35 @@ class Checkpoint:
         sources: Where the rows of training and validation come from (see ``rows``).
     """
 
-    FORMAT = "nfcourse checkpoint 2"
+    FORMAT = "nfcourse checkpoint 3"
     LISTS = {"steps": torch.int64, "loss": torch.float64, "validation_steps": torch.int64, "validation": torch.float64}
 
     def __init__(self, path, settings: dict, objective: nn.Module, optimizer: torch.optim.Optimizer, sources: tuple):
         self.path, self.objective, self.optimizer = path, objective, optimizer
         if path is None:
             return
+        self.path = _target(path)
+        _tensors(objective)  # what cannot be stored is to be told before the first step
         self.settings = {name: str(value) for name, value in settings.items()}
         for source in sources:
             self.settings |= source.description() if source is not None else {}
-        self.settings |= fingerprint.recipe(optimizer, objective) | fingerprint.configuration(objective)
+        self.settings |= fingerprint.recipe(optimizer, objective)
+        self.start, self.changed = fingerprint.configuration(objective), set()
 
     def exists(self) -> bool:
         """Whether there is a file to go on from."""
-        return self.path is not None and Path(self.path).exists()
+        return self.path is not None and self.path.exists()
 
     def write(self, history: History, best: dict[str, Tensor] | None) -> None:
         """Store all that the next step depends on. The first process writes for all."""
         if self.path is None or processes.rank_and_world()[0] > 0:
             return
+        now = fingerprint.configuration(self.objective)
+        self.changed |= {name for name in now.keys() | self.start.keys() if now.get(name) != self.start.get(name)}
         tensors = _tensors(self.objective, "now/") | {f"best/{name}": tensor for name, tensor in (best or {}).items()}
+        for name, buffer in self.objective.named_buffers(remove_duplicate=False):
+            if f"objective.{name}" in self.changed and f"now/{name}" not in tensors:
+                tensors[f"buffers/{name}"] = buffer
         numbers = {}
         for index, state in self.optimizer.state_dict()["state"].items():
             for name, value in state.items():
@@ -222,9 +237,19 @@ class Checkpoint:
                     raise ValueError(f"{kind} cannot be stored: {name} is a {type(value).__name__}")
         record = asdict(history)
         for name, kind in self.LISTS.items():
-            tensors[f"history/{name}"] = torch.tensor(record.pop(name), dtype=kind)
-        content = {"format": self.FORMAT, "settings": self.settings, "history": record, "optimizer": numbers}
+            tensors[f"history/{name}"] = torch.tensor(record.pop(name), dtype=kind, device="cpu")
+        fixed = {name: text for name, text in self.start.items() if name not in self.changed}
+        content = {"format": self.FORMAT, "settings": self.settings | fixed, "changed": sorted(self.changed),
+                   "history": record, "optimizer": numbers, "groups": self._groups()}  # fmt: skip
         write_tensors(self.path, tensors, content)
+
+    def _groups(self) -> list[dict]:
+        """The plain values of each group of parameters: some optimisers count there. The learning rate fit sets."""
+        others = ("lr", *fingerprint.HOW)
+        return [
+            {name: v for name, v in group.items() if name not in others and isinstance(v, int | float | str | None)}
+            for group in self.optimizer.param_groups
+        ]
 
     def read(self) -> tuple[History, dict[str, Tensor] | None]:
         """Put model and optimizer where the run left them; return its history and its best state."""
@@ -232,7 +257,9 @@ class Checkpoint:
         if content.get("format") != self.FORMAT:
             kind = content.get("format", "no format")
             raise ValueError(f"{self.path} is not a checkpoint of this fit (it has {kind}); give another path")
-        was, now = content["settings"], self.settings
+        self.changed = set(content["changed"])
+        was = content["settings"]
+        now = self.settings | {name: text for name, text in self.start.items() if name not in self.changed}
         wrong = [
             f"{name} was {was.get(name, 'not set')}, is {now.get(name, 'not set')}"
             for name in [*now, *sorted(was.keys() - now.keys())]
@@ -243,15 +270,24 @@ class Checkpoint:
                 f"{self.path} belongs to another run: {_some(wrong)}. "
                 "Give another path, or delete the file to start anew"
             )
-        groups: dict[str, dict] = {"now": {}, "best": {}, "optimizer": {}, "history": {}}
+        groups: dict[str, dict] = {"now": {}, "best": {}, "buffers": {}, "optimizer": {}, "history": {}}
         for name, tensor in tensors.items():
             group, _, rest = name.partition("/")
             groups[group][rest] = tensor
         _load(self.objective, groups["now"], self.path)
+        device = next(self.objective.parameters()).device
+        for name, tensor in groups["buffers"].items():
+            owner, _, name = name.rpartition(".")
+            self.objective.get_submodule(owner)._buffers[name] = tensor.to(
+                device
+            )  # training may have changed its shape
         state: dict[int, dict] = {}
         for name, value in (groups["optimizer"] | content["optimizer"]).items():
             index, _, key = name.partition("/")
             state.setdefault(int(index), {})[key] = value
-        self.optimizer.load_state_dict({"state": state, "param_groups": self.optimizer.state_dict()["param_groups"]})
+        param_groups = self.optimizer.state_dict()["param_groups"]
+        for group, plain in zip(param_groups, content["groups"], strict=True):
+            group |= plain
+        self.optimizer.load_state_dict({"state": state, "param_groups": param_groups})
         lists = {name: groups["history"][name].tolist() for name in self.LISTS}
         return History(**content["history"], **lists), groups["best"] or None

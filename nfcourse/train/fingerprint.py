@@ -8,17 +8,25 @@ import dataclasses
 import enum
 import functools
 import hashlib
+import logging
 import types
+from collections import deque
 from collections.abc import Callable
+from decimal import Decimal
+from pathlib import PurePath
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-__all__ = ["configuration", "curve", "describe", "digest", "name_of", "recipe"]
+__all__ = ["HOW", "configuration", "curve", "describe", "digest", "name_of", "recipe"]
 
 #: what every module has of its own, and what ``module.compile()`` adds
 _INTERNALS = nn.Module().__dict__.keys() | {"_compiled_call_impl"}
+#: what an optimiser's group of parameters says of how a step is computed, not which
+HOW = ("foreach", "fused")
+#: what Python's ``repr`` tells in full
+_PLAIN = bool | int | float | complex | str | bytes | torch.dtype | range | slice | Decimal | torch.device | PurePath
 
 
 def digest(tensors: dict[str, Tensor], text: str = "") -> str:
@@ -64,29 +72,33 @@ def recipe(optimizer: torch.optim.Optimizer, objective: nn.Module) -> dict[str, 
         members = [names.get(id(p), "?") for p in group["params"]]
         found[f"optimizer group {number}: parameters"] = _short(f"{len(members)}: {', '.join(members)}")
         for name, value in group.items():
-            if name not in ("params", "foreach", "fused"):  # how a step is computed, not which
+            if name not in ("params", *HOW):
                 found[f"optimizer group {number}: {name}"] = _short(describe(value))
     return found
 
 
-def curve(schedule: str | Callable[[float], float], factor: Callable[[float], float]) -> str:
-    """Return a schedule as it acts: two functions of one name are told apart by their values."""
-    values = [f"{float(factor(i / 64)):.9g}" for i in range(64)]
+def curve(schedule: str | Callable[[float], float], factor: Callable[[float], float], total: int) -> str:
+    """Return a schedule as it acts: two functions of one name are told apart by their values in the steps of the run.
+
+    Of more than 4096 steps as many are compared, evenly spaced.
+    """
+    n = min(total, 4096)
+    values = [f"{float(factor(t)):.9g}" for t in (0.0, 0.25, 0.5, 0.75, *(i * total // n / total for i in range(n)))]
     name = schedule if isinstance(schedule, str) else "a function"
-    return f"{name} with values {', '.join(values[::16])} at 0, 1/4, 1/2, 3/4 (64 values: {_sha(' '.join(values))})"
+    return f"{name} with values {', '.join(values[:4])} at 0, 1/4, 1/2, 3/4 ({n} values: {_sha(' '.join(values[4:]))})"
 
 
 def describe(value, inside: tuple[int, ...] = ()) -> str:
     """Return a value in words.
 
     Numbers, strings, containers, dataclasses and arrays by content; classes and functions by name, functions of Python
-    by code and closure too; all else by its class.
+    by code and closure too; modules of torch by their class; all else by its class and attributes.
 
     Args:
         value: Anything.
         inside: The containers around it, so that one which contains itself comes to an end.
     """
-    if value is None or isinstance(value, bool | int | float | complex | str | bytes | torch.dtype | range | slice):
+    if value is None or isinstance(value, _PLAIN):
         return f"{name_of(type(value))}.{value.name}" if isinstance(value, enum.Enum) else repr(value)
     if id(value) in inside:
         return "itself"
@@ -101,7 +113,7 @@ def describe(value, inside: tuple[int, ...] = ()) -> str:
     if isinstance(value, np.ndarray):
         content = again(value.tolist()) if value.dtype.hasobject else _sha(value.tobytes())
         return f"array {value.shape} {value.dtype} {content}"
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple | deque):
         return f"{'' if type(value) in (list, tuple) else name_of(type(value))}({', '.join(map(again, value))})"
     if isinstance(value, set | frozenset):
         return f"{{{', '.join(sorted(map(again, value)))}}}"
@@ -115,19 +127,27 @@ def describe(value, inside: tuple[int, ...] = ()) -> str:
     if isinstance(value, functools.partial):
         return f"partial of {again(value.func)} with {again(value.args)} {again(value.keywords)}"
     if isinstance(value, types.MethodType):
-        return f"{again(value.__func__)} of {name_of(type(value.__self__))}"
+        return f"{again(value.__func__)} of {again(value.__self__)}"
     if isinstance(value, types.FunctionType):
         return _function(value, again)
     if isinstance(value, types.BuiltinFunctionType):
         return name_of(value)
-    return name_of(type(value))
+    if isinstance(value, np.ufunc | types.ModuleType):
+        return f"{name_of(type(value))} {value.__name__}"
+    if isinstance(value, nn.Module | logging.Logger):  # a module has its own entries, a logger leads to all the others
+        return name_of(type(value))
+    attributes = object.__getstate__(value)  # of __dict__ and __slots__; a class's own may refuse, or leave some out
+    return name_of(type(value)) + (f" with {again(attributes)}" if attributes else "")
 
 
 def _function(f: types.FunctionType, again: Callable) -> str:
     """A function's name, and a digest of all that its definition fixes; of torch's own functions the name is enough."""
-    if name_of(f).startswith("torch."):
+    f = getattr(f, "_torchdynamo_orig_callable", f)  # torch.compile keeps the state of its work around it
+    plain = f.__closure__ is None and not hasattr(f, "__wrapped__")  # else it depends on more than its name
+    if plain and all(f"{name}.".startswith("torch.") for name in (f.__module__, f.__globals__.get("__name__"))):
         return name_of(f)
-    parts = [_code(f.__code__, again), again(f.__defaults__), again(f.__kwdefaults__)]
+    parts = [again(getattr(f, "__wrapped__", None)), _code(f.__code__, again)]
+    parts += [again(f.__defaults__), again(f.__kwdefaults__)]
     for name, cell in zip(f.__code__.co_freevars, f.__closure__ or (), strict=True):
         try:
             parts.append(f"{name}={again(cell.cell_contents)}")

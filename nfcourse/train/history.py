@@ -18,7 +18,7 @@ class History:
         validation: The mean loss on the validation set, one entry per ``validation_steps``.
         best: The lowest finite validation loss; None if there is none.
         best_step: The step after which it was reached.
-        seconds: Time spent training, over all resumed parts of the run.
+        seconds: Time spent training, over all resumed parts of the run. Two histories are equal whatever theirs.
         stopped: Why training ended, in words; empty while it runs.
     """
 
@@ -28,7 +28,7 @@ class History:
     validation: list[float] = field(default_factory=list)
     best: float | None = None
     best_step: int | None = None
-    seconds: float = 0.0
+    seconds: float = field(default=0.0, compare=False)
     stopped: str = ""
 
     def validated(self, step: int, loss: float) -> bool:

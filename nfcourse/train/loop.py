@@ -2,12 +2,11 @@
 
 import contextlib
 import copy
-import hashlib
 import itertools
 import math
+import numbers
+import operator
 import os
-import random
-import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -17,7 +16,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 from torch.utils.data import Dataset
 
-from . import files, fingerprint, processes, rows
+from . import files, fingerprint, noise, processes, rows
 from .history import History, TrainingDiverged
 
 __all__ = ["NegativeLogLikelihood", "fit"]
@@ -82,16 +81,16 @@ def fit(
 ) -> History:
     r"""Fit a model by stochastic gradient descent on its mean negative log-likelihood.
 
-    The model is changed in place. However the run ends, the model is left in eval mode, in its best validated state, or
-    in its last state when there is no validation set. An epoch visits the data in a new random order; its last
-    incomplete batch is dropped (a data set smaller than ``batch_size`` is one batch), so that every step weighs the
-    same number of samples.
+    The model is changed in place. However the run ends, the model is left in eval mode, without gradients, in its best
+    validated state, or in its last state when there is no validation set. An epoch visits the data in a new random
+    order; its last incomplete batch is dropped (a data set smaller than ``batch_size`` is one batch), so that every
+    step weighs the same number of samples.
 
     Args:
         model: A module whose ``forward(x, context=None)`` returns one log-likelihood, or bound, per sample, in nats.
         x: The data, shape ``(n, *event)``, on any device; or a map-style data set (``len(x)``, ``x[i]`` or
             ``x.__getitems__(list)``) whose items are ``x`` or ``(x, context)``. An item may be drawn at random, by the
-            generators of torch, NumPy or Python, which are seeded before each step.
+            global generators of torch, NumPy or Python, which are seeded before each step.
         context: What the model is conditioned on, shape ``(n, ...)``.
         validation: Held-out data ``x_val``, ``(x_val, context_val)`` or a data set. Scored in eval mode, under equal
             noise.
@@ -103,7 +102,8 @@ def fit(
             limit. The default cuts off rare spikes of small models; Adam does not mind a gradient that is always cut.
         patience: Stop after this many validations in a row without a new best. None: never.
         validate_every: Steps between validations; by default one epoch. The last step is always validated.
-        seed: Fixes the order of the data and all noise inside the model. The caller's generators are left as they were.
+        seed: Fixes the order of the data and all noise of the global generators of torch, NumPy and Python inside the
+            model. The caller finds the generators as they were.
         objective: A module ``objective(x, context) -> scalar mean loss`` that contains the model, in place of
             ``NegativeLogLikelihood(model)``. Schedules of its own follow the step, see below.
         optimizer: Called as ``optimizer(parameters, lr=lr)``; by default Adam.
@@ -115,8 +115,9 @@ def fit(
         compile: Whether to run the objective through ``torch.compile``.
         checkpoint: A file to which the state of the run is written. If it exists, the run goes on from there; a file
             that another run wrote (other data, model, attributes of the model or settings) or that is damaged is a
-            ValueError, and nothing is overwritten. More epochs or steps than before are allowed as long as there is no
-            schedule. One run at a time has the file, by a lock ``PATH.lock`` beside it.
+            ValueError, and nothing is overwritten. Tensors and ``TensorDataset``, also in a ``Subset``, are compared
+            whole, of other data sets a sample of 64 items. More epochs or steps than before are allowed as long as
+            there is no schedule. One run at a time has the file, by a lock ``PATH.lock`` beside it.
         checkpoint_every: Steps between writes; by default one epoch.
         progress: Whether to show a bar on a terminal or in a notebook (the variable TQDM_DISABLE=1 hides all bars).
 
@@ -132,9 +133,10 @@ def fit(
         OSError: the checkpoint cannot be read or written; the message names it.
 
     **Schedules of the objective.** Every scalar buffer named ``step``, anywhere inside the objective, holds the number
-    of updates made so far. What depends on it, the weight β of a divergence or a temperature, is then a function of the
-    state, and survives ``torch.compile``, a resumed run and several processes. Validations compare states, so score
-    them under one weight, the final one: ``self.training`` tells the two apart. ::
+    of updates made so far (one that holds no whole number at the start is a ValueError). What depends on it, the weight
+    β of a divergence or a temperature, is then a function of the state, and survives ``torch.compile``, a resumed run
+    and several processes. Validations compare states, so score them under one weight, the final one: ``self.training``
+    tells the two apart. ::
 
         class Annealed(nn.Module):
             def __init__(self, vae, warm_up):
@@ -171,13 +173,15 @@ def fit(
         2.0
     """
     rank, world = processes.rank_and_world()
-    _check_settings(batch_size=batch_size, lr=lr, clip=clip, epochs=epochs, steps=steps, patience=patience,
-                    validate_every=validate_every, checkpoint_every=checkpoint_every)  # fmt: skip
+    seed, batch_size, lr, clip, epochs, steps, patience, validate_every, checkpoint_every = _settings(
+        seed, batch_size, lr, clip, epochs=epochs, steps=steps, patience=patience, validate_every=validate_every,
+        checkpoint_every=checkpoint_every,
+    )  # fmt: skip
     objective = NegativeLogLikelihood(model) if objective is None else objective
     parameters = _trainable(model, objective)
     device = parameters[0].device if device is None else torch.device(device)
 
-    with files.locked(checkpoint), _turn(device):
+    with files.locked(checkpoint), noise.turn(device):
         data, held_out = rows.sources(x, context, validation)
         if patience is not None and held_out is None:
             raise ValueError("patience counts validations: give a validation set, or leave patience out")
@@ -193,8 +197,8 @@ def fit(
         rates = [group["lr"] for group in optimizer.param_groups]
         factor = _schedule(schedule)
         settings = {"batch_size": batch_size, "lr": lr, "clip": clip, "seed": seed, "validate_every": validate_every}
-        if schedule is not None:
-            settings |= {"schedule": fingerprint.curve(schedule, factor), "steps": total}
+        if schedule is not None and checkpoint is not None:
+            settings |= {"schedule": fingerprint.curve(schedule, factor, total), "steps": total}
         saved = files.Checkpoint(checkpoint, settings, objective, optimizer, (data, held_out))
         history, best = saved.read() if saved.exists() else (History(), None)
         step, begun = len(history.steps), time.perf_counter() - history.seconds
@@ -204,9 +208,13 @@ def fit(
 
         clock = _Clock(objective, step)
         if step == 0 and initialize and hasattr(model, "initialize"):
-            _seed(device, seed, "initialize")
-            with torch.no_grad():
-                model.initialize(*_take(data, next(_batches(n, batch_size, seed, 0)), device))
+            noise.seed_all(device, seed, "initialize")
+            try:
+                with torch.no_grad():
+                    model.initialize(*_take(data, next(_batches(n, batch_size, seed, 0)), device))
+            except BaseException:
+                objective.eval()
+                raise
         compiled = torch.compile(objective) if compile else objective
         trained = processes.parallel(compiled, device)  # all gradients come through this one module
         batches = _batches(n, batch_size, seed, start=step)
@@ -215,15 +223,16 @@ def fit(
             objective.train()
             while step < total and (patience is None or history.waited() < patience):
                 share = next(batches)[rank::world]
-                _seed(device, seed, "step", step, rank)
+                noise.seed_all(device, seed, "step", step, rank)
                 for group, rate in zip(optimizer.param_groups, rates, strict=True):
                     group["lr"] = rate * factor(step / total)
                 step += 1
 
                 optimizer.zero_grad()
                 # gradients are averaged over processes: by this factor every sample counts alike in unequal shares
-                loss = trained(*_take(data, share, device)) * (len(share) * world / batch_size)
+                loss = _loss(trained, objective, _take(data, share, device)) * (len(share) * world / batch_size)
                 loss.backward()
+                processes.all_used(objective)
                 norm = nn.utils.clip_grad_norm_(parameters, math.inf if clip is None else clip)
                 loss, norm = processes.mean(torch.stack([loss.detach(), norm.detach()])).tolist()
                 if not (math.isfinite(loss) and math.isfinite(norm)):
@@ -241,7 +250,7 @@ def fit(
                 bar.update()
                 if held_out is not None and (step % validate_every == 0 or step == total):
                     objective.eval()
-                    if history.validated(step, _evaluate(compiled, held_out, batch_size, device, seed)):
+                    if history.validated(step, _evaluate(compiled, objective, held_out, batch_size, device, seed)):
                         states.best = copy.deepcopy(objective.state_dict())
                     objective.train()
                 if step % checkpoint_every == 0:
@@ -259,8 +268,9 @@ def _batches(n: int, batch_size: int, seed: int, start: int) -> Iterator[Tensor]
     """Batches of indices without end, from step ``start`` on; each epoch is a permutation drawn from (seed, epoch)."""
     per_epoch = n // batch_size
     for epoch in itertools.count(start // per_epoch):
-        generator = torch.Generator().manual_seed(_number(seed, "epoch", epoch))
-        batches = torch.randperm(n, generator=generator)[: per_epoch * batch_size].split(batch_size)
+        generator = torch.Generator("cpu").manual_seed(noise.number(seed, "epoch", epoch))
+        # the caller may have set another default device
+        batches = torch.randperm(n, generator=generator, device="cpu")[: per_epoch * batch_size].split(batch_size)
         yield from batches[start % per_epoch if epoch == start // per_epoch else 0 :]
 
 
@@ -269,8 +279,19 @@ def _take(data, index: Tensor, device: torch.device) -> list[Tensor | None]:
     return [None if part is None else part.to(device, non_blocking=True) for part in data.rows(index)]
 
 
+def _loss(called: nn.Module, objective: nn.Module, batch: list[Tensor | None]) -> Tensor:
+    """The loss of a batch, by the objective or what wraps it: a scalar that backward() can start from."""
+    loss = called(*batch)
+    found = f"a tensor of shape {tuple(loss.shape)}" if isinstance(loss, Tensor) else f"a {type(loss).__name__}"
+    if found == "a tensor of shape ()" and not loss.requires_grad and torch.is_grad_enabled():
+        found += " that no parameter has a part in"
+    elif found == "a tensor of shape ()":
+        return loss
+    raise ValueError(f"{type(objective).__name__} must return the mean loss, a scalar with a gradient; got {found}")
+
+
 @torch.no_grad()
-def _evaluate(objective: nn.Module, data, batch_size: int, device: torch.device, seed: int) -> float:
+def _evaluate(called: nn.Module, objective: nn.Module, data, batch_size: int, device: torch.device, seed: int) -> float:
     """The mean loss over a data set; the processes share its batches.
 
     The noise of a batch depends on its place alone: states are compared under equal noise, whatever the number of
@@ -279,9 +300,9 @@ def _evaluate(objective: nn.Module, data, batch_size: int, device: torch.device,
     rank, world = processes.rank_and_world()
     total, n = 0.0, len(data)
     for start in range(rank * batch_size, n, world * batch_size):
-        index = torch.arange(start, min(start + batch_size, n))
-        _seed(device, seed, "validation", start)
-        total += objective(*_take(data, index, device)).item() * len(index)
+        index = torch.arange(start, min(start + batch_size, n), device="cpu")
+        noise.seed_all(device, seed, "validation", start)
+        total += _loss(called, objective, _take(data, index, device)).item() * len(index)
     if world > 1:
         total = world * processes.mean(torch.tensor(total, dtype=torch.float64, device=device)).item()
     return total / n
@@ -291,8 +312,17 @@ class _Clock:
     """The buffers named ``step`` inside a module, which show how many updates were made."""
 
     def __init__(self, module: nn.Module, step: int):
-        named = module.named_buffers()
-        self.dials = [b for name, b in named if name.split(".")[-1] == "step" and b.ndim == 0 and b.dtype != torch.bool]
+        self.dials = []
+        for name, buffer in module.named_buffers():
+            if name.split(".")[-1] != "step" or buffer.ndim > 0 or buffer.dtype == torch.bool or buffer.is_complex():
+                continue
+            value = buffer.item()
+            if not (value >= 0 and value % 1 == 0):  # the length of a step, say; it would be lost
+                raise ValueError(
+                    f"buffer {name}: fit keeps the number of updates in every scalar buffer named step; expected a "
+                    f"whole number, 0 or more, got {value:g}. Give the buffer another name"
+                )
+            self.dials.append(buffer)
         self.show(step)
 
     def show(self, step: int) -> None:
@@ -304,13 +334,14 @@ class _States:
     """The states that a run may end in, and the one that it does end in, whatever ends it.
 
     After a divergence that is the last state whose loss was finite, else the best one, else the last. A copy of the
-    floating-point state is refreshed by one fused copy per step (integers cannot become NaN). It holds on to the
+    real and complex state is refreshed by one fused copy per step (integers cannot become NaN). It holds on to the
     tensors themselves, since layers change their buffers in place.
     """
 
     def __init__(self, module: nn.Module, best: dict[str, Tensor] | None):
         self.module, self.best = module, best
-        self.live = [tensor for tensor in module.state_dict().values() if tensor.is_floating_point()]
+        tensors = (value for value in module.state_dict().values() if isinstance(value, Tensor))  # extra state is not
+        self.live = [tensor for tensor in tensors if tensor.is_floating_point() or tensor.is_complex()]
         self.kept = [tensor.clone() for tensor in self.live]
 
     def keep(self) -> None:
@@ -327,6 +358,7 @@ class _States:
             self.module.load_state_dict(self.best)
         elif kind is TrainingDiverged or not self.finite():
             torch._foreach_copy_(self.live, self.kept)
+        self.module.zero_grad()
         self.module.eval()
 
 
@@ -358,16 +390,31 @@ def _bar(wanted: bool, total: int, step: int) -> contextlib.AbstractContextManag
 # --- what comes in ---------------------------------------------------------------------------------------------------
 
 
-def _check_settings(batch_size: int, lr: float, clip: float | None, **counts: int | None) -> None:
-    for name, value in {"lr": lr, "clip": clip, "batch_size": batch_size, **counts}.items():
-        if value is None and name not in ("lr", "batch_size"):
-            continue
-        kinds, kind = ((int, float), "number") if name in ("lr", "clip") else ((int,), "whole number")
-        if not isinstance(value, kinds) or isinstance(value, bool) or not 0 < value < math.inf:
-            raise ValueError(f"{name}: expected a positive {kind}, got {value!r}")
+def _settings(seed: int, batch_size: int, lr: float, clip: float | None, **counts: int | None) -> tuple:
+    """All of them as numbers of Python: equal ones must be equal in words and in hashes too."""
+    seed, batch_size, lr = _whole("seed", seed, -math.inf), _whole("batch_size", batch_size), _positive("lr", lr)
+    clip = None if clip is None else _positive("clip", clip)
+    counts = {name: None if value is None else _whole(name, value) for name, value in counts.items()}
     if (counts["epochs"] is None) == (counts["steps"] is None):
         came = f"epochs={counts['epochs']}, steps={counts['steps']}"
         raise ValueError(f"give exactly one of epochs and steps; got {came}")
+    return seed, batch_size, lr, clip, *counts.values()
+
+
+def _whole(name: str, value, least: float = 1) -> int:
+    try:
+        number = least - 1 if isinstance(value, bool | np.bool_) else operator.index(value)
+    except TypeError:
+        number = math.nan
+    if isinstance(number, float) or number < least:
+        raise ValueError(f"{name}: expected a {'positive ' if least == 1 else ''}whole number, got {value!r}")
+    return number
+
+
+def _positive(name: str, value) -> float:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 < value < math.inf:
+        raise ValueError(f"{name}: expected a positive number, got {value!r}")
+    return float(value)
 
 
 def _trainable(model: nn.Module, objective: nn.Module) -> list[nn.Parameter]:
@@ -377,42 +424,3 @@ def _trainable(model: nn.Module, objective: nn.Module) -> list[nn.Parameter]:
     if not {id(p) for p in model.parameters()} <= {id(p) for p in objective.parameters()}:
         raise ValueError(f"objective: {type(objective).__name__} must contain the model that is fitted as a submodule")
     return parameters
-
-
-# --- randomness ------------------------------------------------------------------------------------------------------
-
-
-def _number(*key: int | str) -> int:
-    """A seed that depends on every part of the key, without pattern."""
-    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=8).digest()) >> 1
-
-
-def _seed(device: torch.device, *key: int | str) -> None:
-    """Seeds the global generators from which a model on this device draws."""
-    number = _number(*key)
-    torch.default_generator.manual_seed(number)
-    if device.type == "cuda":
-        with torch.cuda.device(device):
-            torch.cuda.manual_seed(number)
-    elif device.type == "mps":
-        torch.mps.manual_seed(number)
-
-
-_ONE_RUN = threading.RLock()
-
-
-@contextlib.contextmanager
-def _turn(device: torch.device) -> Iterator[None]:
-    """One run at a time has the generators and gradients; the caller finds both as they were (on MPS, the CPU's only).
-
-    Runs inside a run, of the same thread, are let through: they too put back what they found.
-    """
-    if torch.is_inference_mode_enabled():
-        raise RuntimeError("fit needs gradients, and torch.inference_mode() allows none: call fit outside of it")
-    with _ONE_RUN, torch.enable_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-        of_python, of_numpy = random.getstate(), np.random.get_state()
-        try:
-            yield
-        finally:
-            random.setstate(of_python)
-            np.random.set_state(of_numpy)

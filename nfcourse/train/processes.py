@@ -8,7 +8,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-__all__ = ["agree", "distributed", "mean", "parallel", "rank_and_world", "same_everywhere"]
+__all__ = ["agree", "all_used", "distributed", "mean", "parallel", "rank_and_world", "same_everywhere"]
 
 
 @contextlib.contextmanager
@@ -55,6 +55,17 @@ def parallel(objective: nn.Module, device: torch.device) -> nn.Module:
     if rank_and_world()[1] == 1:
         return objective
     return nn.parallel.DistributedDataParallel(objective, device_ids=[device] if device.type == "cuda" else None)
+
+
+def all_used(objective: nn.Module) -> None:
+    """Refuse parameters that the loss does not reach: of several processes each waits for the gradient of each."""
+    if rank_and_world()[1] > 1:
+        idle = [name for name, p in objective.named_parameters() if p.requires_grad and p.grad is None]
+        if idle:
+            raise ValueError(
+                f"several processes need a gradient for every parameter; the loss does not reach {', '.join(idle)}: "
+                "use them in every step, or freeze them with requires_grad_(False)"
+            )
 
 
 def mean(values: Tensor) -> Tensor:

@@ -7,14 +7,16 @@ A source has a length, gives the rows of an index, and describes itself::
     source.description()    # {"x": what it is, in words and as a digest}
 """
 
-import random
+import itertools
+import numbers
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, default_collate
+from torch.utils.data import Dataset, Subset, TensorDataset, default_collate
 
-from .. import check
+from ..values import validate
+from . import noise
 from .fingerprint import digest, name_of
 
 __all__ = ["sources"]
@@ -35,7 +37,7 @@ class _Tensors:
                 raise ValueError(f"{name}: expected a tensor of shape (n, ...){more}, got {type(part).__name__}")
             if part.ndim == 0 or part.numel() == 0:
                 raise ValueError(f"{name}: expected at least one sample, shape (n, ...), got shape {tuple(part.shape)}")
-            check.validate(part, name=name)
+            validate(part, name=name)
         if context is not None and len(context) != len(x):
             raise ValueError(f"{title}context: expected one row per sample, {len(x)}, got {len(context)}")
 
@@ -67,12 +69,15 @@ class _Items:
         return len(self.dataset)
 
     def rows(self, index: Tensor) -> tuple[Tensor, Tensor | None]:
-        # what an item draws at random follows from the step like all else: fit has just seeded torch's generator
-        random.seed(torch.initial_seed())
-        np.random.seed(torch.initial_seed() % 2**32)
         index, title, kind = index.tolist(), self.title, type(self.dataset).__name__
         many = getattr(self.dataset, "__getitems__", None)
         items = many(index) if many else [self.dataset[i] for i in index]
+        for item in itertools.islice(items, 1):  # one sample, or a pair? No shape would tell
+            if isinstance(item, tuple | list) and all(isinstance(part, numbers.Number) for part in item):
+                raise ValueError(
+                    f"{title}x: an item of {kind} is the {type(item).__name__} of numbers {item!r:.80}, which may be x "
+                    "or (x, context): return a tensor or an array"
+                )
         try:
             batch = default_collate(items)
         except (TypeError, RuntimeError, ValueError) as error:
@@ -86,20 +91,39 @@ class _Items:
         return x, context
 
     def description(self) -> dict[str, str]:
-        torch.default_generator.manual_seed(0)  # equal draws for items that are random
-        n = len(self)
-        x, context = self.rows(torch.tensor(sorted({0, n // 3, n // 2, n - 1})))
-        some = digest({"x": x} if context is None else {"x": x, "context": context})[:12]
-        return {f"{self.title}x": f"{name_of(type(self.dataset))} of {n} items, some with SHA-256 {some}"}
+        dataset, chosen = self.dataset, []
+        while type(dataset) is Subset:  # of a subclass we do not know what it does
+            chosen.append(str([int(i) for i in dataset.indices]))
+            dataset = dataset.dataset
+        whole = type(dataset) is TensorDataset
+        tensors = {str(i): part for i, part in enumerate(dataset.tensors)} if whole else self._sample()
+        found = f"{'all' if whole else 'some'} with SHA-256 {digest(tensors, ' of '.join(chosen))[:12]}"
+        return {f"{self.title}x": f"{name_of(type(self.dataset))} of {len(self)} items, {found}"}
+
+    def _sample(self) -> dict[str, Tensor]:
+        """Up to 64 items, the first and the last among them, read twice."""
+        index = torch.tensor(sorted({i * (len(self) - 1) // 63 for i in range(64)}), device="cpu")
+        read = []
+        for _ in range(2):
+            noise.seed_all(torch.device("cpu"), "description")  # equal draws for items that are random
+            x, context = self.rows(index)
+            read.append({"x": x} if context is None else {"x": x, "context": context})
+        if digest(read[0]) != digest(read[1]):
+            raise ValueError(
+                f"{self.title}x: {type(self.dataset).__name__} gives other items when it is read again, though the "
+                "global generators are as before, so that no run could go on from a checkpoint. Draw from the global "
+                "generators of torch, NumPy or Python, or leave checkpoint out"
+            )
+        return read[0]
 
 
 def _check_items(name: str, part: Tensor, index: list[int]) -> None:
     """Refuse values that cannot be used; name the item, not its place in the batch."""
     try:
-        check.validate(part, name=name)
+        validate(part, name=name)
     except ValueError:
         for i, row in zip(index, part if isinstance(part, Tensor) else (), strict=False):
-            check.validate(row, name=f"{name}, item {i}")
+            validate(row, name=f"{name}, item {i}")
         raise
     if len(part) != len(index):
         raise ValueError(f"{name}: expected {len(index)} rows for as many items, got {len(part)}")
@@ -133,7 +157,7 @@ def sources(x, context: Tensor | None, validation) -> tuple[_Tensors | _Items, _
     if not (isinstance(pair, tuple | list) and len(pair) == 2):
         raise ValueError(f"validation: expected x_val or (x_val, context_val), got {type(validation).__name__}")
     held_out = _source("validation ", *pair)
-    first = torch.tensor([0])
+    first = torch.tensor([0], device="cpu")
     for name, part, like in zip(("x", "context"), held_out.rows(first), data.rows(first), strict=True):
         if (part is None) != (like is None):
             raise ValueError(f"{name}: give it for training and for validation, or for neither")
