@@ -81,8 +81,7 @@ def _within(tol: float, rtol: float) -> str:
 
 
 def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol: float = 0.0):
-    r"""Check :math:`\lvert\text{measured} - \text{expected}\rvert \le \text{tol} + \text{rtol}\,
-    \lvert\text{expected}\rvert`, entry by entry.
+    r"""Check ``|measured - expected| <= tol + rtol * |expected|``, entry by entry.
 
     Args:
         name: What is measured.
@@ -98,7 +97,7 @@ def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol
     Raises:
         CheckFailed: If an entry is farther off, or not a number; names the worst one.
         ValueError: If there is nothing to compare, the shapes do not fit, or numbers are complex.
-    """  # noqa: D205
+    """
     got, want = _pair(name, measured, expected)
     same = got == want  # infinities of one sign agree, although their difference is not a number
     allowed = np.broadcast_to(
@@ -112,7 +111,7 @@ def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol
         at = f" at index {index}" if index else ""
         got_at, want_at = (np.broadcast_to(v, error.shape)[index] for v in (got, want))
         raise CheckFailed(
-            f"✗ {name}: measured {got_at:.6g}, expected {want_at:.6g}{at}; off by {error[index]:.3g}, "
+            f"{name}: measured {got_at:.6g}, expected {want_at:.6g}{at}; off by {error[index]:.3g}, "
             f"allowed {allowed[index]:.3g}.",
             miss,
         )
@@ -147,13 +146,13 @@ def differs(name: str, measured, expected, by: float, digits: int = 4):
     largest = float(np.max(gap, initial=0.0))  # not a number, if one is not: that confirms nothing
     if not largest >= by:
         raise CheckFailed(
-            f"✗ {name}: measured {_format(got, digits)} is within {by:.3g} of {_format(want, digits)}.",
+            f"{name}: measured {_format(got, digits)} is within {by:.3g} of {_format(want, digits)}.",
             by / largest if largest > 0 else math.inf,
         )
     if gap.ndim:
-        print(f"{_marked(name)}: among {gap.size} numbers one differs by at least {by:g}")
+        print(f"{_marked(name)}: among {gap.size} numbers one is at least {by:g} away")
     else:
-        print(f"{_marked(name)}: {_format(got, digits)}, not {_format(want, digits)} (differs by at least {by:g})")
+        print(f"{_marked(name)}: {_format(got, digits)}, not {_format(want, digits)} (at least {by:g} apart)")
     return measured
 
 
@@ -173,7 +172,7 @@ def holds(name: str, condition) -> None:
         raise ValueError(f"{name}: expected a boolean, or several, got {condition!r:.80}.")
     if not truth.all():
         first = tuple(int(i[0]) for i in np.nonzero(~truth.astype(bool))) if truth.ndim else ()
-        raise CheckFailed(f"✗ {name}" + (f" (first broken at index {first})." if first else "."))
+        raise CheckFailed(name + (f" (first broken at index {first})." if first else "."))
     print(_marked(name))
 
 
@@ -250,7 +249,7 @@ def _hint_at_the_border(points: Tensor, masses: Tensor, tol: float):
         border = float(masses[outermost].sum())
         if abs(border) <= tol / 10:
             raise
-        hint = f"{failed} The outermost cells hold {border:.2g}: the box may be too small."
+        hint = f"{str(failed)[2:]} The outermost cells hold {border:.2g}: the box may be too small."
         raise CheckFailed(hint, failed.miss) from None
 
 
@@ -290,7 +289,7 @@ def integral_mc(
         ratio = (log_prob(x) - proposal.log_prob(x)).double().exp()
     error = float(ratio.std() / n**0.5)
     if not 3 * error <= tol:
-        message = f"✗ {name}: tolerance {tol:g} is below three standard errors ({3 * error:.3g}); draw more."
+        message = f"{name}: tolerance {tol:g} is below three standard errors ({3 * error:.3g}); draw more."
         raise CheckFailed(message, miss=0.0)  # the claim itself was not measured
     return close(name, float(ratio.mean()), expected, tol)
 
@@ -357,5 +356,5 @@ def answer(label: str, yours) -> bool:
     if right:
         print(f"✓ {label}: {_format(got, 4)} (within {tol:g} of the truth)")
     else:
-        print(f"✗ {label}: not yet; {_format(got, 4)} is not within {tol:g} of the truth. Hint: {entry['hint']}")
+        print(f"✗ {label}: not yet; {_format(got, 8)} is not within {tol:g} of the truth. Hint: {entry['hint']}")
     return right

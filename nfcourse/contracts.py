@@ -22,6 +22,7 @@ TOLERANCES = {torch.float32: (1e-5, 1e-4), torch.float64: (1e-10, 1e-9)}
 ENUMERATED = 10_000
 #: error allowed, in float64, where conditions are not measured: from the far end, and of gradients
 FAR = 1e-6
+_FLOAT32 = " Does the layer keep a float32 tensor that is neither a parameter nor a buffer?"
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def check_bijection(
       does not prove it one to one);
     - the log-determinants against the Jacobian :math:`J` that autograd finds in float64. For Lebesgue measure that is
       :math:`\log\lvert\det J\rvert`; for surfaces, or where the event changes its size,
-      :math:`\tfrac12\log\det (JT)^\top JT` with an orthonormal basis :math:`T` of the tangent space; for counting
+      :math:`\tfrac12\log\det((JE)^\top (JE))` with an orthonormal basis :math:`E` of the tangent space; for counting
       measure it is zero, and no two of the enumerated points may share an image;
     - the gradient of the log-determinant, with respect to points and parameters, against that of autograd's (not on
       the sphere);
@@ -143,9 +144,9 @@ def check_bijection(
     if counting:
         print(f"✓ {name}{way}: one to one on the enumerated points, log-det 0")
     elif both:
-        print(f"✓ {name}: inverse within {trip32:.0e}, log-det {log32:.0e} (float64: {trip64:.0e}, {log64:.0e})")
+        print(f"✓ {name}: inverse {trip32:.0e}, log-det {log32:.0e} (float64 {trip64:.0e}, {log64:.0e})")
     else:
-        print(f"✓ {name}{way}: log-det within {log32:.0e} (float64: {log64:.0e})")
+        print(f"✓ {name}{way}: log-det {log32:.0e} (float64 {log64:.0e})")
     measure = "Lebesgue" if bijection.domain is None else bijection.domain.measure
     return BijectionReport(name, measure, tuple(sorted(directions)), trip, log_dets)
 
@@ -192,7 +193,7 @@ def _both(f: Bijection, both: bool) -> list[tuple[str, Callable]]:
 
 
 def _singular_values(f: Bijection, inverse: bool, points: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
-    """Singular values of JT and their log-product, at each point; float64."""
+    """Singular values of JE and their log-product, at each point; float64."""
     space = f.codomain if inverse else f.domain
     jac = _jacobian(f.inverse if inverse else f, points, context)
     frame = None if space is None else space.frame(points)
@@ -258,8 +259,9 @@ def _check_log_det(f, exact, z, context, both, tol, label) -> float:
         (i,), off = worst(((got.double() - want).abs() / want.abs().clamp_min(1)).numpy())
         _require(
             off <= tol,
-            f"{label}: log_det of {text} is {got[i].item():.6g}, autograd says {want[i].item():.6g} "
-            f"at point {i} (error {off:.3g} > {tol:g}).",
+            f"{label}: log_det of {text} is {got[i].item():.10g}, autograd says {want[i].item():.10g} "
+            f"at point {i} (relative error {off:.3g} > {tol:g})."
+            + (_FLOAT32 if f is exact or at.dtype == torch.float64 and off < 1e-5 else ""),
             off / tol,
         )
         at, worst_of_all = value, max(worst_of_all, off)
@@ -358,7 +360,8 @@ def _check_shapes(f, z, context, both, label) -> None:
             with torch.no_grad():
                 out = method(point, c)
             if not (isinstance(out, tuple) and len(out) == 2 and all(isinstance(o, Tensor) for o in out)):
-                raise CheckFailed(f"{label}: {text} must return (value, log_det), got {type(out).__name__}.")
+                came = [type(o).__name__ for o in out] if isinstance(out, tuple) else type(out).__name__
+                raise CheckFailed(f"{label}: {text} must return two tensors (value, log_det), got {came}.")
             value, log_det = out
             event = tuple(f.forward_shape(tuple(z.shape[1:]))) if text == "forward" else tuple(z.shape[1:])
             _require(
@@ -367,7 +370,8 @@ def _check_shapes(f, z, context, both, label) -> None:
             )
             _require(
                 log_det.shape == torch.Size(batch),
-                f"{label}: log_det of {text} has shape {tuple(log_det.shape)}, expected {batch}.",
+                f"{label}: log_det of {text} has shape {tuple(log_det.shape)}, expected {batch}: one number for each "
+                "point.",
             )
             _require(
                 value.dtype == log_det.dtype == z.dtype,

@@ -18,6 +18,7 @@ __all__ = [
     "check_dtype",
     "check_event",
     "full_precision",
+    "name_of",
     "one_of",
     "sum_event",
 ]
@@ -33,7 +34,10 @@ def as_event_shape(shape: int | tuple[int, ...], name: str) -> tuple[int, ...]:
 
 def as_sample_shape(shape: int | tuple[int, ...]) -> torch.Size:
     """Return the shape of a draw; a number n is ``(n,)``."""
-    return torch.Size((operator.index(shape),) if hasattr(shape, "__index__") else shape)
+    try:
+        return torch.Size((operator.index(shape),) if hasattr(shape, "__index__") else shape)
+    except TypeError:
+        raise ValueError(f"expected a number of draws or a shape such as (500,), got {shape!r}.") from None
 
 
 def broadcast(name: str, *batches: torch.Size) -> torch.Size:
@@ -124,9 +128,18 @@ def sum_event(value: Float[Tensor, "..."], event_dim: int) -> Float[Tensor, "...
     return value.flatten(value.dim() - event_dim).sum(-1) if event_dim else value
 
 
-def one_of(name: str, attribute: str, values: list) -> int | None:
-    """Return the one value among several that is not None, None if there is none; a ValueError if they differ."""
-    known = {v for v in values if v is not None}
-    if len(known) > 1:
-        raise ValueError(f"{name} expects one {attribute} for all its parts, got {values}.")
-    return known.pop() if known else None
+def one_of(name: str, attribute: str, parts: list) -> int | None:
+    """Return the one value of an attribute that parts have, None if none has any; a ValueError if they differ."""
+    named = [(getattr(part, attribute, None), name_of(part)) for part in parts]
+    known = [(value, part) for value, part in named if value is not None]
+    if len({value for value, _ in known}) > 1:
+        said = ", ".join(f"{value} from {part}" for value, part in known)
+        raise ValueError(f"{name} expects one {attribute} for all its parts, got {said}.")
+    return known[0][0] if known else None
+
+
+def name_of(thing) -> str:
+    """Return what a message calls a thing: its class, or that it is itself a class; of a tensor its dtype and shape."""
+    if isinstance(thing, Tensor):
+        return f"{thing.dtype} of shape {tuple(thing.shape)}"
+    return f"the class {thing.__name__}, not an instance" if isinstance(thing, type) else type(thing).__name__

@@ -4,9 +4,10 @@ import torch
 from torch import Tensor, nn
 from torch.distributions import constraints
 
-from .bases import BaseDistribution, as_base, draw, draw_with_log_prob, require_gradients
+from . import bases
+from .bases import BaseDistribution, as_base, require_gradients
 from .bijections.base import Bijection, Compose
-from .events import as_sample_shape, broadcast, one_of
+from .events import as_sample_shape, broadcast, name_of, one_of
 from .module import Module
 from .spaces import Space, space_of
 
@@ -42,7 +43,7 @@ class Flow(Module):
     def __init__(self, base: nn.Module, bijection: Bijection):
         super().__init__()
         if not isinstance(bijection, Bijection):
-            raise ValueError(f"Flow expects a Bijection, got {type(bijection).__name__}.")
+            raise ValueError(f"Flow expects a Bijection, got {name_of(bijection)}.")
         if not isinstance(base, nn.Module):
             raise ValueError(
                 f"Flow expects a module whose call returns a distribution as base, got {type(base).__name__}."
@@ -51,7 +52,7 @@ class Flow(Module):
             raise ValueError("Flow expects a base, got a Flow: `flow.then(bijection)` puts one more map on top of it.")
         self.base, self.bijection = base, bijection
         self.event_dim = bijection.event_dim
-        self.context_dim = one_of("Flow", "context_dim", [getattr(base, "context_dim", None), bijection.context_dim])
+        self.context_dim = one_of("Flow", "context_dim", [base, bijection])
         if (shape := getattr(base, "event_shape", None)) is not None:
             self._compare(tuple(shape))
 
@@ -72,6 +73,11 @@ class Flow(Module):
     def _given(self, context: Tensor | None, batch: torch.Size = torch.Size()):
         """The base given the context, the context expanded to the common batch, and that batch."""
         if context is not None:
+            if not isinstance(context, Tensor) or not context.dtype.is_floating_point:
+                raise ValueError(
+                    f"this Flow expects contexts as a floating-point tensor, got {name_of(context)}; labels are "
+                    "embedded first, for instance as one-hot vectors."
+                )
             if self.context_dim is None:
                 raise ValueError(
                     f"this Flow takes no context, got one of shape {tuple(context.shape)}: neither its base nor its "
@@ -96,6 +102,8 @@ class Flow(Module):
 
     def _points(self, x: Tensor, context: Tensor | None):
         """Points and contexts of one batch, and the base."""
+        if not isinstance(x, Tensor):
+            raise ValueError(f"this Flow expects points as a tensor, got {name_of(x)}: see torch.as_tensor.")
         own = x.shape[: max(x.dim() - self.event_dim, 0)]
         base, context, batch = self._given(context, own)
         event = self.bijection.forward_shape(tuple(base.event_shape))
@@ -114,7 +122,7 @@ class Flow(Module):
     def draw(self, shape: torch.Size, context=None, temperature: float = 1.0, batch=torch.Size()) -> Tensor:
         """Return draws, with gradients where the base has any; ``batch`` is broadcast with that of the context."""
         base, context = self._start(shape, context, batch)
-        z = draw(base, shape, temperature)
+        z = bases.draw(base, shape, temperature)
         x, _ = self.bijection(z, context)
         return x
 
@@ -151,7 +159,7 @@ class Flow(Module):
         base, context = self._start(shape, context, batch)
         if torch.is_grad_enabled():
             require_gradients(base)
-        z, log_prob = draw_with_log_prob(base, shape)
+        z, log_prob = bases.draw_with_log_prob(base, shape)
         x, log_det = self.bijection(z, context)
         return x, log_prob - self._one_each(log_det, x)
 

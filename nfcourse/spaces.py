@@ -119,11 +119,17 @@ def cyclic(levels: int) -> Space:
     return Space(f"the integers 0 to {levels - 1}", "counting", 0.0, float(levels - 1))
 
 
+#: the line, with Lebesgue measure
 real = Space("the real numbers")
+#: the positive half-line, with Lebesgue measure
 positive = Space("the positive numbers", "Lebesgue", 0.0)
+#: the interval from 0 to 1, with Lebesgue measure
 unit_interval = Space("the unit interval", "Lebesgue", 0.0, 1.0)
+#: all whole numbers, with counting measure; they travel as floats
 integers = Space("the integers", "counting")
+#: the circle as one angle, with arc length
 circle = _Circle("the circle (an angle)", "surface", -math.pi, math.pi)
+#: the sphere as one unit vector, with its area
 sphere = _Sphere("the sphere (a unit vector)", "surface", -1.0, 1.0)
 
 

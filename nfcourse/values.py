@@ -20,7 +20,7 @@ class CheckFailed(AssertionError):
     """
 
     def __init__(self, message: str, miss: float = math.inf):
-        super().__init__(message)
+        super().__init__(f"✗ {message}")
         self.miss = miss
 
 

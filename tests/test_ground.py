@@ -96,7 +96,7 @@ def test_base_and_bijection_must_have_one_shape(dim):
 
 
 def test_compose_compares_the_shapes_of_its_parts():
-    with pytest.raises(ValueError, match=r"map 2, PLU, starts from the shape \(2,\), .* ends in \(3,\)"):
+    with pytest.raises(ValueError, match=r"shapes do not fit: map 2, PLU, starts from \(2,\), .* ends in \(3,\)"):
         Compose(Affine(3), PLU(2))
     f = Compose(Squeeze(), Affine((1, 4, 4)))
     assert f.event_shape == (4, 2, 2) and Inverse(f).event_shape == (1, 4, 4)
@@ -612,7 +612,7 @@ class Loses(ModularShift):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Bare(2), "must return .value, log_det., got Tensor"),
+        (lambda: Bare(2), "must return two tensors .value, log_det., got Tensor"),
         (lambda: FalseCodomain(2), "outside the unit interval"),
         (Silent, "overrides neither"),
         (Halves, "25 points have only 9 images"),
@@ -1060,7 +1060,15 @@ def test_factor_out_compares_its_halves():
 
 
 def test_small_slips_get_clear_errors():
+    flow = Flow(StandardNormal(2), RealNVP(2, 2, small, 1))
     calls = {
+        "contexts as a floating-point tensor, got int": lambda: flow.sample(500, 2),
+        r"one-hot": lambda: flow(torch.zeros(5, 2), torch.zeros(5).long()),
+        "such as .500,., got 500.0": lambda: flow.sample(500.0),
+        "points as a tensor, got ndarray": lambda: flow(torch.zeros(3, 2).numpy()),
+        "the class Affine, not an instance": lambda: Flow(StandardNormal(2), Affine),
+        "one after the other, got list": lambda: Compose([Affine(2), Affine(2)]),
+        "1 from Affine, 2 from Sigmoid": lambda: Compose(Affine(2), Sigmoid(2)),
         "module whose call returns": lambda: Flow(Normal(0.0, 1.0), Affine(1)),
         "event_shape to be a tuple": lambda: check.check_bijection(_with(Planar(2), event_shape=[2])),
         "from nfcourse.spaces": lambda: check.check_bijection(

@@ -2,7 +2,7 @@
 
 from torch import Tensor, nn
 
-from ..events import one_of
+from ..events import name_of, one_of
 from ..module import Module
 from ..spaces import Space, real
 
@@ -19,9 +19,9 @@ class Bijection(Module):
         \texttt{forward}(z) = \bigl(f(z),\; \log\lvert\det J_f(z)\rvert\bigr), \qquad
         \texttt{inverse}(x) = \bigl(f^{-1}(x),\; \log\lvert\det J_{f^{-1}}(x)\rvert\bigr).
 
-    That is the log of the change of volume, by the reference measures of :attr:`domain` and :attr:`codomain`; a density
-    is divided by it: the Jacobian for Lebesgue measure, 0 for counting measure, :math:`\tfrac12\log\det (JT)^\top JT`
-    for surfaces, :math:`T` an orthonormal tangent basis. A map that has one direction only overrides that one.
+    That is the log of the change of volume, by the reference measures of ``domain`` and ``codomain``; densities are
+    divided by it: the Jacobian for Lebesgue measure, 0 for counting measure, :math:`\tfrac12\log\det ((JE)^\top (JE))`
+    for surfaces, :math:`E` an orthonormal tangent basis. A map that has one direction only overrides that one.
 
     Attributes:
         event_dim: Number of trailing dimensions that form one point; equal on both sides.
@@ -54,7 +54,7 @@ class Bijection(Module):
 
     @property
     def directions(self) -> frozenset[str]:
-        """The methods that this map has, of ``"forward"`` and ``"inverse"``: those that its class overrides."""
+        """Those of ``"forward"`` and ``"inverse"`` that the class of this map overrides."""
         return frozenset(d for d in ("forward", "inverse") if getattr(type(self), d) is not getattr(Bijection, d))
 
     def initialize(self, value: Tensor, context: Tensor | None = None, direction: str = "inverse") -> Tensor:
@@ -99,18 +99,18 @@ class Compose(Bijection):
             raise ValueError("Compose expects at least one bijection, got none.")
         for f in bijections:
             if not isinstance(f, Bijection):
-                raise ValueError(f"Compose expects bijections, got {type(f).__name__}.")
+                raise ValueError(f"Compose expects bijections, one after the other, got {name_of(f)}.")
         self.bijections = nn.ModuleList(bijections)
-        self.event_dim = one_of("Compose", "event_dim", [f.event_dim for f in bijections])
-        self.context_dim = one_of("Compose", "context_dim", [f.context_dim for f in bijections])
+        self.event_dim = one_of("Compose", "event_dim", bijections)
+        self.context_dim = one_of("Compose", "context_dim", bijections)
         self.domain = next((f.domain for f in bijections if f.domain is not None), None)
         shape = space = None
         for k, f in enumerate(bijections):
             for what, comes, asked in (("space", space, f.domain), ("shape", shape, f.event_shape)):
                 if None not in (comes, asked) and comes != asked:
                     raise ValueError(
-                        f"Compose: map {k + 1}, {type(f).__name__}, starts from the {what} {asked}, but what comes "
-                        f"before it ends in {comes}."
+                        f"Compose: the {what}s do not fit: map {k + 1}, {name_of(f)}, starts from {asked}, but what "
+                        f"comes before it ends in {comes}."
                     )
             if shape is None and f.event_shape is not None:  # the first that knows tells the maps before it
                 self.event_shape = f.event_shape

@@ -32,6 +32,7 @@ class Squeeze(Bijection):
     """
 
     event_dim = 3
+    #: entries keep the space that they come from
     domain = codomain = None
 
     def forward(self, z, context=None):

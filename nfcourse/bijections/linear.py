@@ -165,6 +165,7 @@ class Permutation(Bijection):
         ValueError: If ``order`` is not a permutation, or an input has another last dimension.
     """
 
+    #: entries keep the space that they come from
     domain = codomain = None
 
     def __init__(self, order: int | list[int] | Tensor):
