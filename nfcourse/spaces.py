@@ -134,7 +134,7 @@ sphere = _Sphere("the sphere (a unit vector)", "surface", -1.0, 1.0)
 
 
 def space_of(law: Distribution | constraints.Constraint) -> Space | None:
-    """Return the space of a distribution or of a constraint of torch; None if it is none of those known here."""
+    """Return the space of a distribution or of a constraint of torch; None if neither says."""
     if isinstance(law, Distribution):
         if (space := getattr(law, "space", None)) is not None:
             return space
@@ -153,15 +153,20 @@ def space_of(law: Distribution | constraints.Constraint) -> Space | None:
     low, high = (
         _number(getattr(law, name, end)) for name, end in (("lower_bound", -math.inf), ("upper_bound", math.inf))
     )
-    if None in (low, high) or low == -high == -math.inf:
+    if None in (low, high):
         return None
+    if math.isnan(low) or low == -high == -math.inf:  # known to torch, and none of those here: equal to none of them
+        if constraints.is_dependent(law):
+            return None
+        measure = "counting" if law.is_discrete else "Lebesgue"
+        return Space(f"the space {law}", measure, math.nan, math.nan)
     ends = f"from {low:g}" + (f" to {high:g}" if high < math.inf else "")
     return Space(f"the {'integers' if law.is_discrete else 'numbers'} {ends}",
                  "counting" if law.is_discrete else "Lebesgue", low, high)  # fmt: skip
 
 
 def _number(end) -> float | None:
-    """The end of an interval as a number, if it is one for the whole batch; graphs are not asked for their data."""
+    """The end of an interval: a number, NaN if it differs within the batch, None if a graph would be asked for data."""
     if isinstance(end, Tensor):
         if torch.compiler.is_compiling():
             return None
@@ -169,5 +174,5 @@ def _number(end) -> float | None:
             end = end.detach().unique().tolist()
         except RuntimeError:  # under vmap
             return None
-        return float(end[0]) if len(end) == 1 else None
+        return float(end[0]) if len(end) == 1 else math.nan
     return float(end)

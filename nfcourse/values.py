@@ -87,6 +87,6 @@ def draw_inputs(
         ValueError: If the domain is none of the spaces in :mod:`nfcourse.spaces`.
     """
     space = real if domain is None else space_of(domain)
-    if space is None:
+    if space is None or math.isnan(space.low):
         raise ValueError(f"No inputs are known for the domain {domain}; pass z.")
     return space.draw(tuple(shape), scale, seed)

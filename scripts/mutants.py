@@ -14,8 +14,8 @@ in that of a function from an earlier cell. Nothing else of the chapter runs but
 cell is, all that come before), in a copy of the chapter's folder.
 
 A mutant is *killed* if an untouched ``check.`` call of the cell raises CheckFailed and misses by three tolerances or
-more; *too close* if it misses by less; *survived* if the cell runs through; anything else is a *fault* of the mutant,
-so too one that changes nothing, or nothing that runs, or nothing but a tolerance.
+more, or has no tolerance to miss; *too close* if it misses by less; *survived* if the cell runs through; anything else
+is a *fault* of the mutant, so too one that changes nothing, or nothing that runs, or nothing but a tolerance.
 
 A claim without a tolerance is missed with *no margin*, be it by a hair. So each theorem of the second edition has a
 mutant that is killed with one, or that says ``"exact": true``: what it gets wrong has no size.

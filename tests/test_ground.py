@@ -142,7 +142,7 @@ def test_spaces_of_torch():
         c.positive: spaces.positive,
         c.boolean: cyclic(2),
         c.integer_interval(0, 4): cyclic(5),
-        c.simplex: None,
+        c.dependent: None,
         c.greater_than(1.0): spaces.Space("", "Lebesgue", 1.0),
         c.nonnegative: spaces.positive,
         c.nonnegative_integer: spaces.Space("", "counting", 0.0),
@@ -152,6 +152,8 @@ def test_spaces_of_torch():
     for constraint, space in pairs.items():
         assert spaces.space_of(constraint) == space
     assert spaces.space_of(Normal(0.0, 1.0)) is spaces.real
+    for odd in (c.simplex, c.one_hot, c.lower_cholesky, c.interval(torch.zeros(2), torch.tensor([1.0, 2.0]))):
+        assert spaces.space_of(odd) not in pairs.values(), "a space like no other"
 
 
 @pytest.mark.parametrize("space", [spaces.real, spaces.positive, spaces.unit_interval, spaces.integers, cyclic(7),
@@ -632,6 +634,23 @@ def test_check_bijection_sees(make, message):
         check.check_bijection(make())
 
 
+class WrongNearZero(Bijection):
+    """Both log-determinants are wrong where a standard normal lives, and right at a distance."""
+
+    event_shape = (16,)
+
+    def forward(self, z, context=None):
+        return 2 * z, 16 * math.log(2) + (z.norm(dim=-1) < 8).to(z)
+
+    def inverse(self, x, context=None):
+        return x / 2, -16 * math.log(2) - ((x / 2).norm(dim=-1) < 8).to(x)
+
+
+def test_check_bijection_looks_where_the_mass_is():
+    with pytest.raises(check.CheckFailed, match="log_det of forward"):
+        check.check_bijection(WrongNearZero())
+
+
 def test_check_bijection_accepts_right_maps_with_one_direction():
     check.check_bijection(LinearOnSphere())
     check.check_bijection(TurnsByContext(), context=torch.randn(32, 1))
@@ -968,14 +987,22 @@ LAWS = {
     "uniform": lambda: Uniform(torch.zeros(1), 2 * torch.ones(1)),
     "poisson": lambda: torch.distributions.Poisson(torch.tensor([3.0])),
     "binomial": lambda: torch.distributions.Binomial(4, torch.tensor([0.5])),
+    "uniform, sides of two lengths": lambda: Uniform(torch.zeros(2), torch.tensor([1.0, 2.0])),
 }
+
+
+def test_laws_on_the_simplex_are_refused():
+    for law in (torch.distributions.Dirichlet(torch.ones(3)), torch.distributions.OneHotCategorical(torch.ones(3))):
+        with pytest.raises(ValueError, match="base's space"):
+            Flow(Law(lambda law=law: law), Affine(3)).log_prob(torch.ones(3) / 3)
 
 
 @pytest.mark.parametrize("name", LAWS)
 def test_laws_of_torch_are_compared_too(name):
-    flow = Flow(Law(lambda: Independent(LAWS[name](), 1)), Affine(1))
+    base = Independent(LAWS[name](), 1)
+    flow = Flow(Law(lambda: base), Affine(base.event_shape.numel()))
     with pytest.raises(ValueError, match="base's space"):
-        flow.log_prob(torch.ones(3, 1))
+        flow.log_prob(torch.ones(3, *base.event_shape))
 
 
 def test_the_categorical_of_torch_is_a_base():

@@ -27,6 +27,9 @@ class MAF(Bijection):
     come one after the other; :meth:`~nfcourse.nets.made.MADE.generate` computes each hidden unit once, as soon as it
     can, so that the work, too, is about that of one pass, in :math:`D` steps. IAF is ``Inverse(MAF(...))``.
 
+    Under autocast the two directions round the network's sums in different orders, so that they agree only to the
+    digits of the shorter format; a coupling's agree as in full precision.
+
     Args:
         dim: Dimension :math:`D \ge 1`; with :math:`D = 1` the parameters are free, or depend on the context alone.
         hidden: Widths of the hidden layers of the network.

@@ -110,10 +110,7 @@ class ConditionalAffine(Bijection):
         check_event(value, (None,) * self.event_dim, "ConditionalAffine")
         check_context(context, (None,) * self.context_dim, value.shape[:axis], "ConditionalAffine")
         # under autocast the network answers in a shorter format; the map itself keeps that of its points
-        out = self.net(context).to(value.dtype)
-        if out.shape[axis] % 2:
-            raise ValueError(f"ConditionalAffine expects a net with an even number of outputs, got {out.shape[axis]}.")
-        params = self.transformer.arrange(out, axis)
+        params = self.transformer.arrange(self.net(context).to(value.dtype), axis)
         check_event(value, tuple(params[0].shape[axis:]), "ConditionalAffine")
         return params
 

@@ -30,6 +30,10 @@ class Transformer(Module):
 
         One or two come as chunks of the outputs: their gradient is joined at once, and not stacked and then copied.
         """
+        if out.shape[axis] % self.n_params:
+            raise ValueError(
+                f"{type(self).__name__} expects outputs in {self.n_params} equal parts, got {out.shape[axis]} of them."
+            )
         if self.n_params <= 2:
             return out.chunk(self.n_params, axis)
         return out.unflatten(axis, (self.n_params, -1)).movedim(axis - 1, 0)
@@ -214,7 +218,8 @@ class LogisticMixtureTransformer(Transformer):
     :math:`\mu_k + e^{s_k} t`, because :math:`F` is an average of the components. In this bracket Newton's method,
     guarded by bisection, runs a fixed number of steps, unseen by autograd. Two more steps of Newton, seen by autograd,
     carry the derivatives of the implicit function: each step doubles the orders of the Taylor expansion in
-    :math:`(t, \theta)` that are right, from one (the value) to two to four: derivatives up to the third are exact.
+    :math:`(t, \theta)` that are right, from one (the value) to two to four. So derivatives up to the third are as good
+    as the root.
 
     Parameters of zero give equal weights and means spread over [-2, 2], so that the components can learn apart.
 

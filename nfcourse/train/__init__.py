@@ -8,8 +8,10 @@ another in ``fingerprint.py``, the generators in ``noise.py``, and several proce
 **No hidden state.** All randomness of a run is a function of (seed, step): the order of epoch e is drawn from a
 generator seeded by (seed, e), and the global generators of torch, NumPy and Python, from which a dequantised model
 draws its noise, are seeded anew before every step by (seed, step, rank). The learning rate too is a function of the
-step. So a checkpoint needs no generator states, and a run that was killed and resumed takes exactly the steps that it
-would have taken: on a CPU the weights are equal bit for bit (on a GPU as far as its kernels are deterministic).
+step. So a checkpoint needs no
+generator states, and a run that was killed and resumed takes exactly the steps that it would have taken, if all of the
+model's state is in its parameters and buffers: on a CPU the weights are equal bit for bit (on a GPU as far as its
+kernels are deterministic).
 """
 
 from .files import load_weights, save_weights
