@@ -18,6 +18,8 @@ PEERS = LIBRARIES[1:]
 COLUMNS = (*LIBRARIES, "FrEIA", "ours_compiled", "flowjax")
 #: libraries that only some of the benchmarks use, where they are installed
 OPTIONAL = ("FrEIA", "flowjax", "jax")
+#: heads of tables with many columns
+SHORT = {"ours_compiled": "compiled"}
 HEADS = {"ours": "this package", "ours_compiled": "this package, compiled", "flowjax": "flowjax, under jit"}
 
 
@@ -39,8 +41,8 @@ def times(results):
         dim, task = key.removeprefix("D=").split(" ", 1)
         task = {"log_prob": "log-density"}.get(task, task)
         cells = [f"{row[c]:.2f}" if c in row else "" for c in columns]
-        rows.append([f"{task}, $D = {dim}$", f"{row['bare_ms']:.2f} ms", *cells])
-    return table(["task", "bare networks", *[HEADS.get(c, c) for c in columns]], rows)
+        rows.append([f"{task}, $D = {dim}$", f"{row['bare_ms']:.2f}", *cells])
+    return table(["task", "bare, ms", *[SHORT.get(c, c) for c in columns]], rows)
 
 
 def number(value):
