@@ -7,11 +7,14 @@ says so, and in processes with ``NFCOURSE_NO_TYPECHECK=1``.
 
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
+import browsing
 import psutil
 import pytest
+from bs4 import BeautifulSoup
 
 if os.environ.get("NFCOURSE_NO_TYPECHECK") != "1":
     from jaxtyping import install_import_hook
@@ -38,6 +41,8 @@ STATUS = ROOT / "_build" / "status.json"
 # What a chapter may take. Continuous integration shares its machine: it gets twice the time.
 SECONDS = 60.0 * (2 if os.environ.get("CI") else 1)
 GIGABYTES = 2.0
+
+PAGES = {*browsing.PAGES, *browsing.EXTRA}
 
 
 def _peak_bytes(pid):
@@ -101,6 +106,65 @@ class _Status:
             terminalreporter.write_line(f"{name:44} {measure:9} {directions:17} {trip:10.1e}  {log_det:.1e}")
 
 
+@pytest.hookimpl(tryfirst=True)  # before the plugin that reads the marks
+def pytest_collection_modifyitems(items):
+    """Let one worker have all cells of a chapter, all tests of a file, but of a browser test's file one page."""
+    for item in items:
+        group = item.path.name
+        if "browser" in getattr(item, "fixturenames", ()):
+            parameters = getattr(getattr(item, "callspec", None), "params", {})
+            page = next((v for v in parameters.values() if v in PAGES), "")
+            group = f"page:{page}" if page else group
+        item.add_marker(pytest.mark.xdist_group(group))
+
+
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Status(), "nfcourse-status")
+
+
+@pytest.fixture(scope="session")
+def book():
+    """Build the book as ``make book`` does; nothing happens if it is fresh."""
+    build = [sys.executable, str(ROOT / "scripts" / "build_book.py")]
+    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return browsing.HTML
+
+
+@pytest.fixture(scope="session")
+def pages(book):
+    """Every HTML page, parsed."""
+    return {
+        p.relative_to(book).as_posix(): BeautifulSoup(p.read_text("utf8"), "html.parser")
+        for p in sorted(book.rglob("*.html"))
+        if "_static" not in p.parts
+    }
+
+
+@pytest.fixture(scope="session")
+def browser(book, tmp_path_factory):
+    """A headless Chromium that resolves no name and records what it asks for."""
+    chromium = browsing.find("chromium", "chromium-browser", "google-chrome")
+    driver = browsing.find("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
+    if not (chromium and driver):
+        reason = f"the browser tests need Chromium and its driver; found {chromium} and {driver}"
+        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = chromium
+    for argument in (
+        "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
+        "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars"
+    ).split():
+        options.add_argument(argument)
+    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
+    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
+    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
+    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
+    chrome.set_page_load_timeout(180)
+    chrome.set_script_timeout(180)
+    chrome.execute_cdp_cmd("Network.enable", {})
+    yield chrome
+    chrome.quit()

@@ -1,48 +1,14 @@
 """The built book, page by page: valid HTML, and a real browser that is cut off from every network."""
 
-import importlib.util
-import json
-import os
 import re
-import shutil
 import subprocess
 import sys
 import time
-from pathlib import Path
 from urllib.parse import unquote, urldefrag, urlparse
 
 import pytest
 import yaml
-from bs4 import BeautifulSoup
-
-ROOT = Path(__file__).resolve().parents[1]
-HTML = ROOT / "_build" / "html"
-TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
-PAGES = [TOC["root"], *(entry["file"] for part in TOC["parts"] for entry in part["chapters"])]
-CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
-EXTRA = ["search", "genindex"]
-
-# Violations that the theme makes in its own parts of the page.
-THEME = {"label-content-name-mismatch", "region"}
-
-
-@pytest.fixture(scope="module")
-def book():
-    """Build the book as ``make book`` does; nothing happens if it is fresh."""
-    build = [sys.executable, str(ROOT / "scripts" / "build_book.py")]
-    done = subprocess.run(build, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return HTML
-
-
-@pytest.fixture(scope="module")
-def pages(book):
-    """Every HTML page, parsed."""
-    return {
-        p.relative_to(book).as_posix(): BeautifulSoup(p.read_text("utf8"), "html.parser")
-        for p in sorted(book.rglob("*.html"))
-        if "_static" not in p.parts
-    }
+from browsing import CHAPTERS, EXTRA, HTML, PAGES, ROOT, accessibility, complaints, keys, unfold, view, visit, wait
 
 
 def test_nothing_changed_nothing_built(book):
@@ -166,117 +132,6 @@ def test_api_pages_name_what_the_package_exports(pages):
 # ---------------------------------------------------------------- in the browser
 
 
-def _find(*names):
-    return next((found for name in names if (found := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="module")
-def browser(book, tmp_path_factory):
-    """A headless Chromium that resolves no name and records what it asks for."""
-    chromium = _find("chromium", "chromium-browser", "google-chrome")
-    driver = _find("chromedriver", "/usr/lib/chromium/chromedriver", "/usr/lib/chromium-browser/chromedriver")
-    if not (chromium and driver):
-        reason = f"the browser tests need Chromium and its driver; found {chromium} and {driver}"
-        (pytest.fail if os.environ.get("CI") else pytest.skip)(reason)
-    from selenium import webdriver
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = chromium
-    for argument in (
-        "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
-        "--disable-background-networking --disable-component-update --disable-sync --hide-scrollbars"
-    ).split():
-        options.add_argument(argument)
-    options.add_argument("--host-resolver-rules=MAP * ~NOTFOUND")
-    options.add_argument(f"--user-data-dir={tmp_path_factory.mktemp('profile')}")
-    options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
-    chrome = webdriver.Chrome(options=options, service=webdriver.ChromeService(executable_path=driver))
-    chrome.set_page_load_timeout(180)
-    chrome.set_script_timeout(180)
-    chrome.execute_cdp_cmd("Network.enable", {})
-    yield chrome
-    chrome.quit()
-
-
-def view(browser, width=1280, height=900, scheme="light"):
-    browser.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
-    )
-    features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": ""}]
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-
-
-def visit(browser, page, query="", **options):
-    """Open a page from disk and wait for its formulas."""
-    view(browser, **options)
-    browser.get_log("performance"), browser.get_log("browser")
-    browser.get(f"{(HTML / page).as_uri()}.html{query}")
-    browser.execute_async_script(
-        """const done = arguments[0], ready = () => window.MathJax?.startup?.promise
-             ? MathJax.startup.promise.then(() => setTimeout(done, 50)) : done();
-           document.readyState === "complete" ? ready() : addEventListener("load", ready);"""
-    )
-
-
-def complaints(browser):
-    """Return what the page asked of other hosts, and what went wrong in it."""
-    asked = []
-    for entry in browser.get_log("performance"):
-        message = json.loads(entry["message"])["message"]
-        if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
-            url = message["params"].get("request", message["params"]).get("url", "")
-            if not url.startswith(("file:", "data:", "blob:", "about:", "chrome:")):
-                asked.append(url)
-        if message["method"] == "Network.loadingFailed" and not message["params"].get("canceled"):
-            asked.append("failed: " + message["params"].get("errorText", ""))
-    return asked + [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
-
-
-def unfold(browser):
-    """Open every proof, solution, hint and hidden input: what is inside must fit as well."""
-    browser.execute_script(
-        """document.querySelectorAll("details").forEach(d => { d.open = true; });
-           document.querySelectorAll(".toggle-button[aria-expanded=false], .toggle-hidden > .admonition-title > button")
-             .forEach(b => b.click());"""
-    )
-
-
-def accessibility(browser, theme):
-    """Run axe in one of the two schemes, of which only the colours differ; return the violations that are ours.
-
-    The formulas are taken out first: MathJax draws a chapter's with 20,000 elements, and they are not of our making.
-    Of the 10,000 coloured words of its code one of each kind is left: the same colour need not be judged again.
-    """
-    folder = Path(importlib.util.find_spec("axe_playwright_python").submodule_search_locations[0])
-    browser.execute_script(
-        """const still = document.createElement("style");  // colours on their way to others have no contrast to measure
-           still.textContent = "*, *::before, *::after { transition: none !important; animation: none !important; }";
-           document.head.append(still); document.documentElement.dataset.theme = arguments[0];
-           document.querySelectorAll("mjx-container").forEach(e => e.replaceWith("x"));
-           const seen = new Set();
-           document.querySelectorAll("article pre span").forEach(e => {
-             const kind = e.closest("div[class]").parentElement.className + "|" + e.className;
-             const judged = e.textContent.trim().length > 1;  // axe passes over single characters
-             judged && !seen.has(kind) ? seen.add(kind) : e.replaceWith(...e.childNodes); });""",
-        theme,
-    )
-    browser.execute_script((folder / "axe.min.js").read_text("utf8"))
-    result = browser.execute_async_script(
-        """const done = arguments[1], options = {preload: false, resultTypes: ["violations"]};
-           if (arguments[0] === "dark") options.runOnly = ["color-contrast"];
-           axe.run(document, options).then(r => done(r.violations), e => done(String(e)));""",
-        theme,
-    )
-    assert isinstance(result, list), result
-    return [
-        f"{v['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
-        for v in result
-        if v["impact"] in ("serious", "critical") and v["id"] not in THEME
-        for node in v["nodes"][:4]
-    ]
-
-
 @pytest.fixture(scope="module", params=PAGES + EXTRA)
 def opened(request, browser):
     """A page, opened once for the tests that follow."""
@@ -333,20 +188,6 @@ def test_source_pages_work(browser, book):
         visit(browser, path.relative_to(book).as_posix().removesuffix(".html"), width=390)
         assert not complaints(browser), path
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, path
-
-
-def keys(element, *pressed):
-    from selenium.webdriver.common.keys import Keys
-
-    element.send_keys(*(getattr(Keys, k) for k in pressed))
-
-
-def wait(condition, seconds=10):
-    end = time.perf_counter() + seconds
-    while not (value := condition()):
-        assert time.perf_counter() < end, "nothing happened"
-        time.sleep(0.05)
-    return value
 
 
 @pytest.fixture(scope="module", params=CHAPTERS)

@@ -1,0 +1,119 @@
+"""The built book in a headless browser: where its pages are, how to open one, what went wrong in it.
+
+The fixtures ``book``, ``pages`` and ``browser`` stand in conftest.py.
+"""
+
+import importlib.util
+import json
+import shutil
+import time
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+HTML = ROOT / "_build" / "html"
+TOC = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+PAGES = [TOC["root"], *(entry["file"] for part in TOC["parts"] for entry in part["chapters"])]
+CHAPTERS = [page for page in PAGES if page.startswith("chapters/")]
+EXTRA = ["search", "genindex"]
+
+# Violations that the theme makes in its own parts of the page.
+THEME = {"label-content-name-mismatch", "region"}
+
+
+def find(*names):
+    return next((found for name in names if (found := shutil.which(name))), None)
+
+
+def view(browser, width=1280, height=900, scheme="light"):
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False},
+    )
+    features = [{"name": "prefers-color-scheme", "value": scheme}, {"name": "prefers-reduced-motion", "value": ""}]
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
+
+
+def visit(browser, page, query="", **options):
+    """Open a page from disk and wait for its formulas."""
+    view(browser, **options)
+    browser.get_log("performance"), browser.get_log("browser")
+    browser.get(f"{(HTML / page).as_uri()}.html{query}")
+    browser.execute_async_script(
+        """const done = arguments[0], ready = () => window.MathJax?.startup?.promise
+             ? MathJax.startup.promise.then(() => setTimeout(done, 50)) : done();
+           document.readyState === "complete" ? ready() : addEventListener("load", ready);"""
+    )
+
+
+def complaints(browser):
+    """Return what the page asked of other hosts, and what went wrong in it."""
+    asked = []
+    for entry in browser.get_log("performance"):
+        message = json.loads(entry["message"])["message"]
+        if message["method"] in ("Network.requestWillBeSent", "Network.webSocketCreated"):
+            url = message["params"].get("request", message["params"]).get("url", "")
+            if not url.startswith(("file:", "data:", "blob:", "about:", "chrome:")):
+                asked.append(url)
+        if message["method"] == "Network.loadingFailed" and not message["params"].get("canceled"):
+            asked.append("failed: " + message["params"].get("errorText", ""))
+    return asked + [e["message"] for e in browser.get_log("browser") if e["level"] == "SEVERE"]
+
+
+def unfold(browser):
+    """Open every proof, solution, hint and hidden input: what is inside must fit as well."""
+    browser.execute_script(
+        """document.querySelectorAll("details").forEach(d => { d.open = true; });
+           document.querySelectorAll(".toggle-button[aria-expanded=false], .toggle-hidden > .admonition-title > button")
+             .forEach(b => b.click());"""
+    )
+
+
+def accessibility(browser, theme):
+    """Run axe in one of the two schemes, of which only the colours differ; return the violations that are ours.
+
+    The formulas are taken out first: MathJax draws a chapter's with 20,000 elements, and they are not of our making.
+    Of the 10,000 coloured words of its code one of each kind is left: the same colour need not be judged again.
+    """
+    folder = Path(importlib.util.find_spec("axe_playwright_python").submodule_search_locations[0])
+    browser.execute_script(
+        """const still = document.createElement("style");  // colours on their way to others have no contrast to measure
+           still.textContent = "*, *::before, *::after { transition: none !important; animation: none !important; }";
+           document.head.append(still); document.documentElement.dataset.theme = arguments[0];
+           document.querySelectorAll("mjx-container").forEach(e => e.replaceWith("x"));
+           const seen = new Set();
+           document.querySelectorAll("article pre span").forEach(e => {
+             const kind = e.closest("div[class]").parentElement.className + "|" + e.className;
+             const judged = e.textContent.trim().length > 1;  // axe passes over single characters
+             judged && !seen.has(kind) ? seen.add(kind) : e.replaceWith(...e.childNodes); });""",
+        theme,
+    )
+    browser.execute_script((folder / "axe.min.js").read_text("utf8"))
+    result = browser.execute_async_script(
+        """const done = arguments[1], options = {preload: false, resultTypes: ["violations"]};
+           if (arguments[0] === "dark") options.runOnly = ["color-contrast"];
+           axe.run(document, options).then(r => done(r.violations), e => done(String(e)));""",
+        theme,
+    )
+    assert isinstance(result, list), result
+    return [
+        f"{v['id']}: {node['html'][:200]} {node['failureSummary'][:300]}"
+        for v in result
+        if v["impact"] in ("serious", "critical") and v["id"] not in THEME
+        for node in v["nodes"][:4]
+    ]
+
+
+def keys(element, *pressed):
+    from selenium.webdriver.common.keys import Keys
+
+    element.send_keys(*(getattr(Keys, k) for k in pressed))
+
+
+def wait(condition, seconds=10):
+    end = time.perf_counter() + seconds
+    while not (value := condition()):
+        assert time.perf_counter() < end, "nothing happened"
+        time.sleep(0.05)
+    return value
