@@ -333,7 +333,7 @@ def lines_of(cell):
     found = [("code", 76, line) for line in cell.source.splitlines()]
     for output, data in outputs_of(cell):
         found += [("output", 76, line) for line in output.get("text", "").splitlines()]
-        found += [("shown source", 88, line) for line in "".join(data.get("text/markdown", "")).splitlines()]
+        found += [("shown source", 96, line) for line in "".join(data.get("text/markdown", "")).splitlines()]
     return found
 
 
