@@ -7,8 +7,10 @@ as errors no book.
 A check cell is tagged ``check-thm-...``; tagged ``fold-check`` too, it stands inside of the badge.
 """
 
+import ast
 import importlib.util
 import json
+import os
 import re
 from pathlib import Path
 
@@ -119,18 +121,24 @@ def function_source(where, cells):
         file = ROOT / Path(*module.split("."))
         file = file / "__init__.py" if file.is_dir() else file.with_suffix(".py")
         texts = [file.read_text("utf8")] if file.is_file() else []
-    name = path.split(".")[-1]
+    owner, name = ["", *path.split(".")][-2:]
     found = []
     for text in texts:
-        for head in re.finditer(rf"(?m)^( *)def {re.escape(name)}\b.*\n(?:(?:\1[ \t)].*)?\n|\1\).*\n)*", text + "\n"):
-            owner = re.findall(r"(?m)^class (\w+)", text[: head.start()])
-            if "." not in path or owner[-1:] == path.split(".")[-2:-1]:
-                found.append(head[0])
+        try:
+            tree = ast.parse(text)
+        except SyntaxError:  # a cell with a command for the notebook
+            continue
+        places = ast.walk(tree) if not owner else (
+            n for c in ast.walk(tree) if isinstance(c, ast.ClassDef) and c.name == owner for n in c.body
+        )  # fmt: skip
+        for node in places:
+            if isinstance(node, ast.FunctionDef) and node.name == name:
+                found.append("\n".join(text.splitlines()[node.lineno - 1 : node.end_lineno]))
     return found
 
 
 def whole_lines(text, old, new):
-    """The lines that a change touches, before, between and after, as (same, old, new, same)."""
+    """The lines that a change touches, as (same, old, new, same)."""
     while old.endswith("\n") and new.endswith("\n"):
         old, new = old[:-1], new[:-1]
     start = text.index(old)
@@ -139,12 +147,25 @@ def whole_lines(text, old, new):
     return text[first:start], old, new, text[end:last]
 
 
+def narrowed(before, old, new, after):
+    """The same with the change cut down to whole words."""
+    start = len(os.path.commonprefix([old, new]))
+    while start and (old[start - 1].isalnum() or old[start - 1] == "_"):
+        start -= 1
+    before, old, new = before + old[:start], old[start:], new[start:]
+    end = len(os.path.commonprefix([old[::-1], new[::-1]]))
+    while end and (old[-end].isalnum() or old[-end] == "_"):
+        end -= 1
+    cut = len(old) - end, len(new) - end
+    return before, old[: cut[0]], new[: cut[1]], old[cut[0] :] + after
+
+
 def diff(mutant, cell, cells):
     """Old and new lines; where they cannot be found, old and new text."""
     texts = function_source(mutant["in"], cells) if "in" in mutant else ["".join(cell["source"])]
     places = [t for t in texts if t.count(mutant["old"]) == 1]
     change = mutant["old"], mutant["new"]
-    before, old, new, after = whole_lines(places[0], *change) if len(places) == 1 else ("", *change, "")
+    before, old, new, after = narrowed(*(whole_lines(places[0], *change) if len(places) == 1 else ("", *change, "")))
     sides = [f"{before}\0{side}\1{after}" for side in (old, new)]
     bare = [line.replace("\0", "").replace("\1", "") for side in sides for line in side.split("\n")]
     margin = min((len(line) - len(line.lstrip()) for line in bare if line.strip()), default=0)
