@@ -271,7 +271,7 @@ def way_back(node, theorem, number):
     xref = addnodes.pending_xref("", name, refdomain="prf", reftype="ref", reftarget=theorem, refexplicit=False)
     anchor = f"check-{theorem}" if number == 1 else f"check-{theorem}-{number}"
     wrapper = html("div", "nf-check-cell", html("p", "nf-checks", "checks ", xref), ids=[anchor])
-    node.replace_self(wrapper)
+    node.parent.replace(node, wrapper)  # replace_self would hand its classes on
     wrapper += node
     return wrapper, xref
 
