@@ -63,7 +63,9 @@ def _pieces(text: str) -> list[tuple[str, str, float]]:
             level = {"_": -1, "^": 1, "": 0}[mark]
             for piece in re.findall(r"\\[a-zA-Z]+|[a-zA-Zα-ω]+|[^\\a-zA-Zα-ω]+", group or word):
                 italic = piece[0] != "\\" and piece[0].isalpha() and piece[0] not in "∂∇"
-                runs.append((piece.lstrip("\\").replace("'", "′"), "m i" if italic else "m", level))
+                piece, kind = piece.lstrip("\\").replace("'", "′"), "m i" if italic else "m"
+                before = runs.pop()[0] if runs and runs[-1][1:] == (kind, level) else ""
+                runs.append((before + piece, kind, level))
     return runs
 
 
