@@ -19,7 +19,7 @@ from bs4 import BeautifulSoup
 from PIL import Image
 
 import nfcourse as nf
-from nfcourse import plot, schematic, widgets
+from nfcourse import plot, schematic
 from nfcourse.schematic import Schematic
 from nfcourse.schematic.drawing import ROLES, UNIT
 
@@ -381,4 +381,3 @@ def test_references_say_number_and_lead_to_the_figure(built):
 
 def test_the_slider_says_its_unit_in_the_book(built):
     assert built.select_one(".nf-player output").text == "7 steps"
-    assert widgets.player.__doc__.count("texts") == 2

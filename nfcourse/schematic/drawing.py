@@ -40,7 +40,7 @@ _STYLE = (
     ".nf-schematic .h{fill:var(--c);stroke:none}"
     + "".join(f".nf-schematic .r-{role}{{--c:var(--nf-{role},{colour})}}" for role, colour in ROLES.items())
     # the theme puts the output of a cell on a white plate in dark mode: schematics need none
-    + "html[data-theme=dark] .bd-content div.cell_output .text_html:has(>.nf-schematic)"
+    + "html[data-theme=dark] .bd-content div.cell_output .text_html:has(>svg.nf-schematic)"
     "{background:none;color:inherit;padding:0}"
 )
 
