@@ -118,7 +118,7 @@ def mass_in_a_cell() -> Schematic:
     """Draw mass under a map: a cell and its image hold equal mass, so the wider image has the lower density."""
     s = Schematic(
         12,
-        8.6,
+        7.9,
         alt="Above, a normal density over an axis cut into equal cells; below, hanging from a second axis, "
         "the density of the image under a map that is steeper on the right. Lines lead the ends of each "
         "cell to their images. Two cells are shaded above and below: the left one becomes narrower and "
