@@ -110,7 +110,8 @@ class _Plane:
         knob = _KNOB[kind]
         self.parts.append(
             f'<g class="{kind} {color}" data-handle="{name}" data-label="{html.escape(label)}" '
-            f'transform="translate({self.at(point)})"><circle class="hit" r="22"/><circle class="focus" r="13"/>{knob}</g>'
+            f'transform="translate({self.at(point)})">'
+            f'<circle class="hit" r="22"/><circle class="focus" r="13"/>{knob}</g>'
         )
 
     def axes(self, across: str, up: str, ticks=(-2, 2)) -> None:
@@ -130,7 +131,9 @@ class _Plane:
         wide, small = "wide" if "wide" in self.classes else "", "small" if "small" in self.classes else ""
         plane = f"{'nf-live-plane ' if self.frame else ''}{small}".strip()
         title, _, hint = self.title.partition("|")
-        shown = html.escape(title) + f' <span class="nf-live-hint">{html.escape(hint)}</span>' * bool(hint)
+        shown = html.escape(
+            title
+        ) + f' <span class="nf-live-hint">{html.escape(f"({hint})" if title else hint)}</span>' * bool(hint)
         return (
             f'<div class="nf-live-panel {wide} nf-live-panel-{self.name}"><p class="nf-live-title">{shown}</p>'
             f'<svg xmlns="http://www.w3.org/2000/svg" class="{plane}" viewBox="0 0 {width} {height}" '
@@ -215,7 +218,9 @@ def _number(low: float, high: float) -> Callable:
 
 def _point(*sides) -> Callable:
     def read(name, key, value):
-        expected = "a point (a, b) with " + " and ".join(f"{v} in [{a:g}, {b:g}]" for v, (a, b) in zip("ab", sides, strict=True))
+        expected = "a point (a, b) with " + " and ".join(
+            f"{v} in [{a:g}, {b:g}]" for v, (a, b) in zip("ab", sides, strict=True)
+        )
         try:
             p = [float(v) for v in value]
         except (TypeError, ValueError):
@@ -289,19 +294,17 @@ _RIM, _GROWTH, _EVERY = 3.5, 0.25, 4
 def _hero(p: dict) -> tuple:
     star, arms, regions = _star()
 
-    def map_(w, t=p["strength"]):
-        x = Pinwheel(twist=t).twist_map(_double(w))
-        return (_inflate(x, _GROWTH * t) if p["inflate"] and t else x).numpy()
-
-    def log_det(t):
-        f = lambda w: map_t(w, t)  # noqa: E731
-        return float(np.log(np.linalg.det(_jacobian(f, p["w"]))))
-
-    def map_t(w, t):
+    def torch_map(w, t):
         x = Pinwheel(twist=t).twist_map(w)
         return _inflate(x, _GROWTH * t) if p["inflate"] and t else x
 
-    stage = _Plane("stage", "|drag the end of the ray, or the ring", ((-4.1, 4.1), (-4.1, 4.1)), (440, 440))
+    def map_(w):
+        return torch_map(_double(w), p["strength"]).numpy()
+
+    def log_det(t):
+        return float(np.log(np.linalg.det(_jacobian(lambda w: torch_map(w, t), p["w"]))))
+
+    stage = _Plane("stage", "|Drag the end of the ray, or the ring", ((-4.1, 4.1), (-4.1, 4.1)), (440, 440))
     stage.classes, stage.frame = "wide", False
     for k, loops in enumerate(regions):
         stage.path(f"region{k}", "region edge", stage.lines([map_(c) for c in loops], True))
@@ -325,7 +328,7 @@ def _hero(p: dict) -> tuple:
     for k, w in enumerate(arms):
         stage.path(f"arm{k}", f"dots {_COLORS[k]}", stage.dots(map_(w)))
     stage.path("spoke", "guide ink", stage.line(ray(0)))
-    stage.handle("rim", "Twist: the end of the ray", map_([_RIM, 0.0])[()].reshape(2))
+    stage.handle("rim", "Twist: the end of the ray", map_([_RIM, 0.0]))
     x = map_(p["w"])
     stage.handle("probe", "The ringed point", x, "handle ring", "ink")
 
@@ -341,7 +344,9 @@ def _hero(p: dict) -> tuple:
     chart.path("law", "curve base", chart.line([(t, -log_det(t)) for t in along]))
     chart.text("start", left, chart.px((0, 0))[0, 1] - 9, _num(log_star))
     off = "" if p["inflate"] else " off"
-    chart.text("without", right, chart.px((0, 0))[0, 1] - 9, "without log |det J|", f'class="{off.strip()}" text-anchor="end"')
+    chart.text(
+        "without", right, chart.px((0, 0))[0, 1] - 9, "without log |det J|", f'class="{off.strip()}" text-anchor="end"'
+    )
     chart.circle("now", "mark base", (p["strength"], -det), 5.5)
     now_x, now_y = chart.px((p["strength"], -det))[0]
     chart.text("value", min(right - 16, max(left + 20, now_x)), now_y + 22, _num(value), 'text-anchor="middle"')
@@ -493,7 +498,9 @@ def _coupling(p: dict) -> tuple:
     z = split(a, zb)
     ends = 3.4
     base = _Plane("base", "Base: z|drag", ((-ends, ends), (-ends, ends)))
-    spline = _Plane("spline", "The spline|drag knots, slopes", ((-ends, ends), (-5.4, ends)), (260, 336), classes="wide small")
+    spline = _Plane(
+        "spline", "The spline|drag knots, slopes", ((-ends, ends), (-5.4, ends)), (260, 336), classes="wide small"
+    )
     plane = _Plane("plane", "Data: x|drag", ((-ends, ends), (-ends, ends)))
     levels, steps, cloud = np.arange(-6, 7) / 2, np.linspace(-ends, ends, 33), _cloud(260)
     square = [c for v in levels for c in ([(v, -ends), (v, ends)], [(-ends, v), (ends, v)])]
@@ -548,7 +555,8 @@ def _coupling(p: dict) -> tuple:
         f"x{one} = {_num(a)} passes and opens the gate to {_num(1 / (1 + math.exp(-2 * a)))}.\n"
         f"Data to base: x{two} = {_num(b)} → z{two} = {_num(zb)}, log-derivative {_num(log_dz, 3)}. "
         f"Base to data: z{two} = {_num(zb)} → x{two} = {_num(again)}, log-derivative {_num(log_dx, 3)}.\n"
-        f"log p(x) = {_num(log_base, 3)} {'−' if log_dz < 0 else '+'} {_num(abs(log_dz), 3)} = {_num(log_base + log_dz, 3)}."
+        f"log p(x) = {_num(log_base, 3)} {'−' if log_dz < 0 else '+'} {_num(abs(log_dz), 3)} = "
+        f"{_num(log_base + log_dz, 3)}."
     )
     controls = _radio("passes", "Which half passes?", {"1": "the first", "2": "the second"}, passes) + _RESET
     data = {
@@ -618,7 +626,9 @@ def _autoregressive(p: dict) -> tuple:
 
     base = _Plane("base", "Base: z|drag", ((-3.4, 3.4), (-3.4, 3.4)))
     plane = _Plane("plane", "Data: x|drag", ((-4, 9), (-6.5, 6.5)), classes="small")
-    slice_ = _Plane("slice", "The conditional on the line", ((0, 1), (0, 1)), (260, 260), (10, 10, 24, 12), classes="wide small")
+    slice_ = _Plane(
+        "slice", "The conditional on the line", ((0, 1), (0, 1)), (260, 260), (10, 10, 24, 12), classes="wide small"
+    )
     plane.axes("x₁", "x₂", (4,))
     for k, loops in enumerate(truth):
         plane.path(f"truth{k}", "region edge", plane.lines(loops, True))
@@ -639,7 +649,7 @@ def _autoregressive(p: dict) -> tuple:
     base.handle("z", "The point z", z)
     plane.handle("x", "The point x", x)
 
-    log_p, log_p1, variance = float(_log_banana(*x)), *(float(v) for v in _first(x[0]))
+    log_p, log_p1 = float(_log_banana(*x)), float(_first(x[0])[0])
     chain = {"21": float(_log_normal(x[1], 0.0, 2.0)), "12": log_p1}
     q = {o: float(sum(_log_normal(x[k], m, s) for k, (m, s) in enumerate(_heads(o, x)))) for o in ("21", "12")}
     grid = np.linspace(low, high, 161)
@@ -748,7 +758,7 @@ def live(name: str, alt: str, play: bool = False, **parameters) -> Live:
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError(f"live({name!r}): alt expects a text that says what the figure shows, got {alt!r}.")
     if play and name != "hero":
-        raise ValueError(f"live({name!r}): play expects False; only 'hero' moves by itself.")
+        raise ValueError(f"live({name!r}): play expects False, got {play!r}: only 'hero' moves by itself.")
     draw, known, columns = _FIGURES[name]
     for key in parameters:
         if key not in known:
