@@ -288,7 +288,7 @@ def _star() -> tuple[Pinwheel, list[np.ndarray], list[list[np.ndarray]]]:
 
 
 _COLORS = ("base", "data", "model", "wrong", "accent")
-_RIM, _GROWTH, _EVERY = 3.5, 0.25, 4
+_RIM, _GROWTH, _EVERY = 3.5, 0.3, 4
 
 
 def _hero(p: dict) -> tuple:
@@ -304,7 +304,7 @@ def _hero(p: dict) -> tuple:
     def log_det(t):
         return float(np.log(np.linalg.det(_jacobian(lambda w: torch_map(w, t), p["w"]))))
 
-    stage = _Plane("stage", "|Drag the end of the ray, or the ring", ((-4.1, 4.1), (-4.1, 4.1)), (440, 440))
+    stage = _Plane("stage", "|Drag the end of the ray, or the ring", ((-4.35, 4.35), (-4.35, 4.35)), (440, 440))
     stage.classes, stage.frame = "wide", False
     for k, loops in enumerate(regions):
         stage.path(f"region{k}", "region edge", stage.lines([map_(c) for c in loops], True))
@@ -317,7 +317,7 @@ def _hero(p: dict) -> tuple:
     circle = np.stack([np.cos(turn), np.sin(turn)], 1)
     rays = stage.lines([ray(math.tau * k / 10) for k in range(1, 10)])
     stage.path("grid", "grid", rays + stage.lines([map_(r * circle) for r in (1, 2, 3, _RIM)], True))
-    pixels = (stage.ends[1] - stage.ends[0]) / 8.2
+    pixels = (stage.ends[1] - stage.ends[0]) / 8.7
     for k, w in enumerate(arms):
         x, d = map_(w), ""
         for a, b in zip(w[::_EVERY], x[::_EVERY], strict=True):
@@ -335,7 +335,7 @@ def _hero(p: dict) -> tuple:
     log_star = float(star.log_prob(_double(p["w"])))
     det = log_det(p["strength"])
     value = log_star - det
-    chart = _Plane("chart", "Log-density at the ring, in nats", ((0, 1), (-0.65, 0.3)), (300, 130), (10, 10, 28, 10))
+    chart = _Plane("chart", "Log-density at the ring, in nats", ((0, 1), (-0.75, 0.25)), (300, 130), (10, 10, 28, 10))
     chart.classes, chart.frame = "wide", False
     left, right, bottom, top = chart.ends
     chart.path("axis", "rule", f"M{left} {bottom}H{right}")

@@ -91,7 +91,7 @@ def hero(strength, inflate, w):
 
     def f(w):
         x = wheel.twist_map(w)
-        return inflated(x, 0.25 * strength) if inflate and strength else x
+        return inflated(x, 0.3 * strength) if inflate and strength else x
 
     x, star = f(w), float(data.Pinwheel(twist=0.0).log_prob(w))
     det = log_det(f, w) if float(w.norm()) else 0.0
