@@ -255,7 +255,7 @@ def _knots(name, key, value):
 def _disc(radius: float) -> Callable:
     def read(name, key, value):
         p = _point((-radius, radius), (-radius, radius))(name, key, value)
-        if math.hypot(*p) > radius:
+        if math.hypot(*p) > radius + 1e-9:  # the page's own rounding
             _fail(name, key, f"a point at most {radius:g} from the origin", value)
         return p
 

@@ -440,7 +440,9 @@ def test_limits(browser, tmp_path):
                 found = numbers(browser, root)
                 flat = [v for value in found.values() for v in (value if isinstance(value, list) else [value])]
                 assert all(isinstance(v, int | float) and math.isfinite(v) for v in flat), (name, handle, by)
-                for key in {"hero": ["strength"], "twist": ["cell"], "coupling": ["x"], "autoregressive": ["x"]}[name]:
+                for key in {"hero": ["strength", "w"], "twist": ["cell"], "coupling": ["x"], "autoregressive": ["x"]}[
+                    name
+                ]:
                     live(name, ALT, **{key: found[key]})
 
 

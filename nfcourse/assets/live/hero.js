@@ -107,8 +107,8 @@ live("hero", ({ state, data, planes, root, text, set }) => {
         return { strength: clamp(angle / rim, 0, 1) };
       },
       probe(p) {
-        const r = rho(p), most = 3.9;
-        return { w: back(r > most ? [(p[0] * most) / r, (p[1] * most) / r] : p) };
+        const w = back(p), r = rho(w);
+        return { w: r > rim ? [(w[0] * rim) / r, (w[1] * rim) / r] : w };
       },
     },
     keys: { rim: ([dx, dy], times) => ({ strength: clamp(state.strength + 0.02 * times * (dx + dy), 0, 1) }) },
