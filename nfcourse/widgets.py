@@ -315,3 +315,6 @@ def player(
         return _live(*arguments)
     except ImportError:
         return _static(*arguments)
+
+
+from .live import live  # noqa: E402, F401
