@@ -4,12 +4,13 @@
 (() => {
   "use strict";
   const KINDS = { section: "", theorem: "", exercise: "", figure: "Figure", box: "", term: "Glossary", name: "Package",
-                  source: "Source" };
-  const WEIGHT = { section: 1, theorem: 1.15, term: 1.3, exercise: 0.6, figure: 0.7, box: 0.8, name: 0.7, source: 0.6 };
+                  method: "Package", source: "Source" };
+  const WEIGHT = { section: 1, theorem: 1.15, term: 1.3, exercise: 0.6, figure: 0.7, box: 0.8, name: 0.8,
+                   method: 0.4, source: 0.6 };
   // Ways to say the same. Capitals are taken literally.
   const SAME = [
     ["ELBO", "evidence lower bound", "variational lower bound"], ["MAF", "masked autoregressive flow"],
-    ["IAF", "inverse autoregressive flow"], ["MADE", "masked autoencoder"], ["RealNVP", "real nvp", "affine coupling"],
+    ["IAF", "inverse autoregressive flow"], ["MADE", "masked autoencoder"], ["RealNVP", "real nvp"],
     ["NICE", "additive coupling"], ["CDF", "distribution function"], ["PDF", "probability density", "density function"],
     ["log det", "log determinant", "logdet", "log jacobian", "ladj"],
     ["jacobian determinant", "determinant of the jacobian", "det j"], ["KL", "kullback leibler", "relative entropy"],
@@ -23,7 +24,7 @@
   ];
   const COMMON_WORDS = new Set(["MADE", "NICE", "EM", "MAP"]);  // in small letters they mean something else
   const STOP = new Set(("a an and are as at be by can do does for from how i in is it of on or shall should that the this to "
-    + "was we what when where which who why will with").split(" "));
+    + "was we what when where which who why will with work works mean means").split(" "));
   const GREEK = { α: "alpha", β: "beta", γ: "gamma", δ: "delta", ε: "epsilon", ζ: "zeta", η: "eta", θ: "theta", κ: "kappa",
     λ: "lambda", μ: "mu", ν: "nu", ξ: "xi", π: "pi", ρ: "rho", σ: "sigma", ς: "sigma", τ: "tau", φ: "phi", ϕ: "phi",
     χ: "chi", ψ: "psi", ω: "omega" };
@@ -34,7 +35,7 @@
   const fold = raw => {
     let w = raw.normalize("NFKD").replace(/\p{M}/gu, "").toLowerCase().replace(/ß/g, "ss").replace(/ø/g, "o");
     w = w.replace(/[α-ωϕ]/g, c => GREEK[c] ?? c);
-    if (ODD[w]) return ODD[w];
+    if (Object.hasOwn(ODD, w)) return ODD[w];
     if (w.length > 3 && w.endsWith("s") && !/(ss|us|is)$/.test(w)) w = w.endsWith("ies") ? w.slice(0, -3) + "y" : w.slice(0, -1);
     return w.replace(/^(\w{4,})is(e|ed|ing|ation|er|able)$/, "$1iz$2").replace(/ll(ing|ed|er)$/, "l$1");
   };
@@ -137,8 +138,11 @@
     }));
     const most = Math.max(0, ...Array.from(total.values(), s => s.units));
     const whole = wanted.length > 1 ? new Set(places(query).map(p => p[0])) : new Set();
-    const results = [...total.values()].filter(s => s.units === most)
-      .map(s => ({ ...s, entry: entries[s.n], score: (s.score + (whole.has(s.n) ? 6 : 0)) * WEIGHT[entries[s.n].kind] }))
+    const enough = most > 2 ? most - 1 : most;  // of three words or more one may be missing, further down
+    const chapter = entry => /^chapters\//.test(window.nfSearchPages[entry.page][0]) ? 1.15
+      : /benchmarks|status|instructors/.test(window.nfSearchPages[entry.page][0]) ? 0.7 : 1;
+    const results = [...total.values()].filter(s => s.units >= enough).map(s => ({ ...s, entry: entries[s.n],
+      score: (s.score + (whole.has(s.n) ? 6 : 0)) * (s.units / most) ** 3 * WEIGHT[entries[s.n].kind] * chapter(entries[s.n]) }))
       .sort((a, b) => b.score - a.score || a.n - b.n);
     return { results, partial: wanted.length > most && results.length > 0 };
   }
@@ -179,8 +183,8 @@
     const name = entry.title || (entry.kind === "source" ? "Bibliography" : title);
     const link = make("a", { href: `${root}${page}.html${entry.anchor ? "#" + encodeURIComponent(entry.anchor) : ""}` },
       ...marked(name, words(name), entry.title ? marks[0] : []));
-    const path = [KINDS[entry.kind], title, entry.section].filter((p, i, all) => p && p !== name && all.indexOf(p) === i);
-    const item = make("li", { className: `nf-hit nf-hit-${entry.kind}` }, link);
+    const path = [KINDS[entry.kind], KINDS[entry.kind] === "Package" ? "" : title, entry.section].filter((p, i, all) => p && p !== name && all.indexOf(p) === i);
+    const item = make("li", { className: `nf-hit nf-hit-${entry.kind === "method" ? "name" : entry.kind}` }, link);
     if (path.length) item.append(make("p", { className: "nf-hit-path" }, path.join(" › ")));
     if (entry.text) item.append(make("p", { className: "nf-hit-text" }, ...excerpt(result)));
     return item;

@@ -34,15 +34,16 @@ SYMBOLS = {
     "bigr": "", "Bigl": "", "Bigr": "", "big": "", "R": "ℝ", "E": "E", "KL": "KL", "dd": "d", "dots": "…",
     "ldots": "…", "cdots": "…", "colon": ":", "mid": "|", "top": "ᵀ", "prime": "′", "perp": "⊥",
 }  # fmt: skip
+RAISED, LOWERED = str.maketrans("-+0123456789nki", "⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹ⁿᵏⁱ"), str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
 LETTERS = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "E": "E", "P": "P"}
 
 
 def readable(tex):
     r"""Return a short formula as text (``f_\#\mu`` becomes f#μ), and three dots for one that text cannot show."""
     text = re.sub(r"^\s*\\[(\[]|\\[)\]]\s*$", "", tex).strip()
-    text = re.sub(r"\\mathbb\s*\{?(\w)\}?", lambda m: LETTERS.get(m[1], m[1]), text)
+    text = re.sub(r"\\mathbb\s*\{?(\w)\}?", lambda m: " " + LETTERS.get(m[1], m[1]), text)
     text = re.sub(r"\\(?:mathrm|mathcal|mathbf|mathsf|text|operatorname|boldsymbol)\s*(?:\{([^{}]*)\}|(\w))",
-                  lambda m: m[1] or m[2], text)  # fmt: skip
+                  lambda m: " " + (m[1] or m[2]), text)  # fmt: skip
     known = True
 
     def symbol(match):
@@ -50,9 +51,11 @@ def readable(tex):
         known &= match[1] in SYMBOLS
         return SYMBOLS.get(match[1], "")
 
-    text = re.sub(r"\\([A-Za-z]+|.)\s?", symbol, text)
-    text = re.sub(r"[\^_]\{([^{}]{1,6})\}", r" \1", text) if re.search(r"[\^_]\{", text) else text
-    text = re.sub(r"\s+", " ", re.sub(r"_(?=\W)", "", text)).strip()
+    text = re.sub(r"\\([A-Za-z]+|.)", symbol, text)
+    text = re.sub(r"\^(?:\{([-+0-9nki]+)\}|([0-9nki]))", lambda m: (m[1] or m[2]).translate(RAISED), text)
+    text = re.sub(r"_\{?([0-9])\}?", lambda m: m[1].translate(LOWERED), text)
+    text = re.sub(r"[\^_]\{([^{}]{1,6})\}", r" \1", text)
+    text = re.sub(r"(?<=[(\[{|]) | (?=[)\]}])", "", re.sub(r"\s+", " ", re.sub(r"_(?=\W)", "", text))).strip()
     return text if known and len(text) <= 40 and not re.search(r"[\\{}&_^].*[\\{}&_^].*[\\{}&_^]", text) else "…"
 
 
@@ -139,12 +142,16 @@ class Pages:
 
     def tag(self, tag, entry):
         kind, label = tag.get("class", []), tag.get("id")
-        if tag.name in HEADINGS or tag.name == "svg" or "eqno" in kind:
+        if tag.name in HEADINGS or tag.name in ("svg", "summary") or "eqno" in kind:
+            return
+        if "admonition-title" in kind:
+            title = plain(tag)
+            entry["text"].append("" if title in ("Proof", "What you will be able to do") else f" {title.rstrip('.')}. ")
             return
         if "math" in kind:
             entry["text"].append(" " + readable(tag.get_text()) + " " if tag.name == "div" else readable(tag.get_text()))
         elif tag.name == "pre":
-            entry["code"].update(re.findall(r"[A-Za-z_]\w{3,}", tag.get_text()))
+            entry["code"].update(re.findall(r"\b[A-Za-z]\w{3,}", tag.get_text()))
         elif tag.name == "section" and label:
             heading = tag.find(HEADINGS)
             title = plain(heading) if heading else ""
@@ -193,7 +200,12 @@ class Pages:
         entry = None
         for child in tag.find_all(["dt", "dd"], recursive=False):
             if child.name == "dt" and child.get("id"):
-                entry = self.entry("name", child["id"], child["id"].removeprefix("nfcourse."))
+                # nfcourse.nets.made.MADE.forward is MADE.forward, of nfcourse.nets.made
+                parts = child["id"].split(".")
+                first = next((i for i, part in enumerate(parts) if part[:1].isupper()), len(parts) - 1)
+                kind = "method" if first < len(parts) - 1 else "name"
+                entry = self.entry(kind, child["id"], ".".join(parts[first:]))
+                entry["section"] = ".".join(parts[:first])
             elif entry and child.name == "dd":
                 self.walk(child, entry)
 
@@ -201,7 +213,7 @@ class Pages:
         rows = []
         for e in self.entries:
             text = re.sub(r"\s+([.,;:!?)])", r"\1", re.sub(r"\s+", " ", "".join(e["text"]))).strip()
-            text = re.sub(r"(?:… ?){2,}", "… ", text)
+            text = re.sub(r"(?:… ?){2,}", "… ", text).replace("….", "…")
             code = " ".join(sorted(c for c in e["code"] if c not in text))
             if text or (e["title"] and e["anchor"]):
                 rows.append([e["page"], e["anchor"], e["kind"], e["title"], text, code, e["section"]])
@@ -314,12 +326,12 @@ APART = ("cell", "solution", "dropdown", "sd-dropdown", "nf-fold", "cell_output"
 # An ordinary word where it is not the term: "in base 2", "they measure how", "in this context".
 ORDINARY = {
     "base": r"\b(?:in |to )?base (?:\d|e\b|two|ten|class)|\bbase of the",
-    "measure": r"\b(?:to|we|I|you|it|they|can|and|not|that|which|please|let us) measures?\b(?!-)"
+    "measure": r"\b(?:to|[Ww]e|I|you|it|they|can|not|shall|which) measures?\b(?!-)"
                r"|\bmeasures? (?:how|what|whether|by|it\b|them\b)",
     "context": r"\bin (?:this|that|our|such a) context",
     "flow": r"\b(?:to|can|cannot|not|will|must|may|they|gradients|numbers) flows?\b|\bflows? (?:back|through|from|into)",
     "temperature": r"\b(?:room|body) temperature",
-    "density": r"\bdensity plot",
+    "kernel": r"weights of a kernel|convolution\w* kernels?|×\d kernels?|kernel (?:model|density|size|of the notebook)",
 }  # fmt: skip
 
 
@@ -340,7 +352,7 @@ def vocabulary(env):
         words[-1] = f"{last[:-1]}(?:y|ies)" if re.search(r"[^aeiou]y$", last) else f"{last}(?:s|es)?"
         patterns.append("(" + "".join(words) + ")")
         places.append((name, page, anchor))
-    pattern = re.compile(r"(?<![\w\-‑])(?:" + "|".join(patterns) + r")(?![\w]|[-‑]\w)") if patterns else None
+    pattern = re.compile(r"(?<![\w\-‑])(?:" + "|".join(patterns) + r")(?![\w+]|[-‑]\w)") if patterns else None
     return pattern, places
 
 
@@ -370,9 +382,14 @@ def uses(doctree, pattern, places, everywhere=False):
 
 
 def section_of(node):
-    while node is not None and not isinstance(node, nodes.section):
+    """Return the nearest id that the page will have: a theorem's or exercise's label, or a heading's."""
+    while node is not None:
+        ids, module = node.get("ids", []), type(node).__module__
+        heading = isinstance(node, nodes.section) and isinstance(node.parent, (nodes.section, nodes.document))
+        if ids and (heading or (node.get("label") in ids and module.startswith(("sphinx_proof", "sphinx_exercise")))):
+            return ids[0]
         node = node.parent
-    return node["ids"][0] if node is not None and node["ids"] else ""
+    return ""
 
 
 def plan(app, env):
