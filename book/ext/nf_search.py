@@ -149,7 +149,8 @@ class Pages:
             entry["text"].append("" if title in ("Proof", "What you will be able to do") else f" {title.rstrip('.')}. ")
             return
         if "math" in kind:
-            entry["text"].append(" " + readable(tag.get_text()) + " " if tag.name == "div" else readable(tag.get_text()))
+            text = readable(tag.get_text())
+            entry["text"].append(f" {text} " if tag.name == "div" else text)
         elif tag.name == "pre":
             entry["code"].update(re.findall(r"\b[A-Za-z]\w{3,}", tag.get_text()))
         elif tag.name == "section" and label:
@@ -329,7 +330,7 @@ ORDINARY = {
     "measure": r"\b(?:to|[Ww]e|I|you|it|they|can|not|shall|which) measures?\b(?!-)"
                r"|\bmeasures? (?:how|what|whether|by|it\b|them\b)",
     "context": r"\bin (?:this|that|our|such a) context",
-    "flow": r"\b(?:to|can|cannot|not|will|must|may|they|gradients|numbers) flows?\b|\bflows? (?:back|through|from|into)",
+    "flow": r"\b(?:to|can|cannot|not|will|must|may|they|gradients|numbers) flows?\b|\bflows? (?:back|through|into)",
     "temperature": r"\b(?:room|body) temperature",
     "kernel": r"weights of a kernel|convolution\w* kernels?|×\d kernels?|kernel (?:model|density|size|of the notebook)",
 }  # fmt: skip
