@@ -322,12 +322,17 @@ def hover(browser, link):
     ActionChains(browser, duration=0).move_to_element(link).perform()
 
 
+ROOM = """const r = document.querySelector(".nf-preview").getBoundingClientRect(), d = document.documentElement;
+          return [r.left, r.top, d.clientWidth - r.right, d.clientHeight - r.bottom]"""
+
+
 def inside_the_window(browser):
-    box = browser.execute_script(
-        """const r = document.querySelector(".nf-preview").getBoundingClientRect(), d = document.documentElement;
-           return [r.left, r.top, d.clientWidth - r.right, d.clientHeight - r.bottom]"""
-    )
-    assert min(box) >= 0, box
+    def room():
+        return browser.execute_script(ROOM)
+
+    wait(lambda: min(room()) >= 0)  # the formulas make it grow
+    browser.execute_async_script("setTimeout(arguments[0], 200)")
+    assert min(room()) >= 0, room()
 
 
 LINKS = {  # what the card says, and whether it holds a formula

@@ -4,7 +4,7 @@
   "use strict";
   const root = new URL(document.documentElement.dataset.content_root ?? "./", location.href).href;
   const tips = window.nfTips ??= {}, loading = {};
-  let card = null, current = null, timer = 0, turn = 0;
+  let card = null, current = null, sizes = null, timer = 0, turn = 0;
 
   const load = page => tips[page] ? Promise.resolve(tips[page]) : loading[page] ??= new Promise(done => {
     const script = document.createElement("script");
@@ -25,11 +25,13 @@
   function place(link, x) {
     const lines = [...link.getClientRects()], line = lines.find(r => x >= r.left && x <= r.right) ?? lines[0];
     if (!line) return;
-    const width = card.offsetWidth, height = card.offsetHeight, { clientWidth, clientHeight } = document.documentElement;
-    const left = Math.max(8, Math.min(line.left, clientWidth - width - 8));
-    const below = line.bottom + height + 12 <= clientHeight || line.top < clientHeight - line.bottom;
+    const { clientWidth, clientHeight } = document.documentElement, under = clientHeight - line.bottom - 12;
+    card.style.maxHeight = "";
+    const below = card.offsetHeight <= under || line.top < under, room = below ? under : line.top - 12;
+    if (card.offsetHeight > room) card.style.maxHeight = `${Math.max(room, 80)}px`;
+    const left = Math.max(8, Math.min(line.left, clientWidth - card.offsetWidth - 8));
     card.style.left = `${left + scrollX}px`;
-    card.style.top = `${(below ? line.bottom + 6 : line.top - height - 6) + scrollY}px`;
+    card.style.top = `${(below ? line.bottom + 6 : line.top - card.offsetHeight - 6) + scrollY}px`;
   }
 
   async function show(link, x) {
@@ -47,22 +49,23 @@
     hide();
     turn = mine;
     card.innerHTML = html;
-    card.querySelectorAll("img[data-src]").forEach(i => {
-      i.onload = () => current === link && place(link, x);
-      i.src = root + i.dataset.src;
-    });
+    card.querySelectorAll("img[data-src]").forEach(i => { i.src = root + i.dataset.src; });
     const inside = link.closest("dialog");
     (inside ?? document.body).append(card);
     current = link;
     if (link.title) { link.dataset.nfTitle = link.title; link.removeAttribute("title"); }  // one tip is enough
     link.setAttribute("aria-describedby", card.id);
     place(link, x);
+    sizes?.disconnect();
+    sizes = new ResizeObserver(() => current === link && place(link, x));  // formulas and pictures come later
+    sizes.observe(card);
+    [...card.children].forEach(part => sizes.observe(part));
     if (card.querySelector(".math") && window.MathJax?.startup?.promise) {
       await MathJax.startup.promise;
       if (current !== link) return;
       try { await MathJax.typesetPromise([card]); } catch (error) { console.warn(error); }
     }
-    if (current === link) { place(link, x); card.dataset.ready = "true"; }
+    if (current === link) card.dataset.ready = "true";
   }
 
   function hide() {
@@ -72,6 +75,7 @@
     current.removeAttribute("aria-describedby");
     if (current.dataset.nfTitle) { current.title = current.dataset.nfTitle; delete current.dataset.nfTitle; }
     current = null;
+    sizes?.disconnect();
     window.MathJax?.typesetClear?.([card]);
     delete card.dataset.ready;
     card.remove();

@@ -12,6 +12,7 @@ The first use of a glossary term in a chapter links to its entry, and the entry 
 
 import json
 import re
+from html import escape
 from pathlib import Path
 
 from bs4 import BeautifulSoup, NavigableString, Tag
@@ -62,17 +63,23 @@ def readable(tex):
 # ---------------------------------------------------------------- the finished page
 
 # Nothing in here is text of the book, or it is an answer.
-DROP = (
-    "script, style, button, input, select, canvas, noscript, a.headerlink, div.cell_output, .solution, .nf-player, "
-    ".nf-live, .nf-hint, .nf-solution, .nf-answer, .nf-output, .nf-badge, .nf-break, .nf-preview, p.nf-used, "
-    ".viewcode-link"
-)
+DROP_TAGS = {"script", "style", "button", "input", "select", "canvas", "noscript", "iframe"}
+DROP_CLASSES = {
+    "headerlink", "cell_output", "solution", "nf-player", "nf-live", "nf-hint", "nf-solution", "nf-answer", "nf-output",
+    "nf-badge", "nf-break", "nf-check", "nf-checks", "nf-mutants", "nf-preview", "nf-used", "viewcode-link",
+    "fn-bracket",
+}  # fmt: skip
 FOLDED = re.compile(r"\s*(?:hint|answer|solution|output|check your)", re.I)
 # Figures stand in outputs and in players: they are lifted out before the outputs go.
 HEAVY = (
     (re.compile(r' src="data:[^"]*"'), ""),
     (re.compile(r"<script.*?</script>", re.S), ""),
-    (re.compile(r'<span class="[a-z0-9]{1,3}">([^<]*)</span>'), r"\1"),  # the colours of code
+    # the colours of code, and of signatures around them
+    (re.compile(r'<span class="(?:[a-z0-9]{1,3}|sig-[a-z]+|default_value)">([^<]*)</span>'), r"\1"),
+    (
+        re.compile(r'<(?:span|em) class="(?:[a-z0-9]{1,3}|sig-[^"]+|default_value|property)">([^<]*)</(?:span|em)>'),
+        r"\1",
+    ),
 )
 BLOCKS = {"p", "li", "div", "dd", "dt", "tr", "td", "th", "figcaption", "section", "ul", "ol", "table", "summary"}
 HEADINGS = {f"h{i}" for i in range(1, 7)}
@@ -86,22 +93,26 @@ def article(path):
     for pattern, replacement in HEAVY:
         html = pattern.sub(replacement, html)
     soup = BeautifulSoup(html, "html.parser")
-    for figure in soup.select("figure[id]"):
+    for figure in soup.find_all("figure", id=True):
         box = figure.find_parent("div", class_="cell_output")
         if box:
             box.insert_after(figure.extract())
-    for junk in soup.select(DROP):
-        junk.decompose()
-    for fold in soup.select("details, div.admonition.dropdown"):
-        label = None if fold.decomposed else fold.find(["summary", "p"])
-        if label and FOLDED.match(label.get_text()):
-            fold.decompose()
+    for tag in soup.find_all(True):
+        if tag.decomposed:
+            continue
+        kind = tag.get("class", ())
+        if tag.name in DROP_TAGS or not DROP_CLASSES.isdisjoint(kind):
+            tag.decompose()
+        elif tag.name == "details" or "dropdown" in kind:
+            label = tag.find(["summary", "p"])
+            if label and FOLDED.match(label.get_text()):
+                tag.decompose()
     return soup
 
 
 def plain(node):
     """Return the words of one heading or title."""
-    for formula in node.select(".math"):
+    for formula in node.find_all(class_="math"):
         formula.string = readable(formula.get_text())
     return re.sub(r"\s+", " ", node.get_text()).strip()
 
@@ -230,40 +241,46 @@ def dump(value):
 
 # ---------------------------------------------------------------- previews
 
-TARGETS = "div.proof[id], div.exercise[id], div.admonition[id], figure[id], div.math[id], div.citation[id], section[id]"
+TARGETS = {"proof", "exercise", "admonition", "math", "citation"}
 
 
 def light(nodes_, page):
-    """Return the HTML of a preview: no ids that would stand twice, no links in a card that cannot be entered by Tab."""
-    soup = BeautifulSoup("".join(map(str, nodes_)), "html.parser")
-    for junk in soup.select("details, iframe, .nf-schematic script, .fn-bracket"):
-        junk.decompose()
-    for link in soup.find_all("a"):
-        link.unwrap()
-    folder = Path(page).parent
-    for image in soup.find_all("img"):
-        source = image.get("src", "")
-        if not source or re.match(r"\w+:", source):
-            image.decompose()
-            continue
-        parts = []  # the path from the root of the book: the card stands on another page
-        for part in (folder / source).parts:
-            parts = parts[:-1] if part == ".." else [*parts, part]
-        image.attrs = {"data-src": "/".join(parts), "alt": image.get("alt", "")}
-    for tag in soup.find_all(True):
-        if tag.find_parent("svg") is None and tag.name != "svg":
-            tag.attrs.pop("id", None)
-        elif "id" in tag.attrs:
-            tag["id"] = "tip-" + tag["id"]
-        tag.attrs.pop("tabindex", None)
-    html = re.sub(r"url\(#", "url(#tip-", str(soup))
-    return re.sub(r'((?:xlink:)?href)="#', r'\1="#tip-', re.sub(r"\n\s*\n+", "\n", html)).strip()
+    """Return the HTML of a preview: no ids that would stand twice, no links in a card that Tab does not enter."""
+    html = "".join(map(str, nodes_))
+    if "<details" in html:
+        soup = BeautifulSoup(html, "html.parser")
+        for fold in soup.find_all("details"):
+            fold.extract()
+        html = str(soup)
+    html = re.sub(r"</?a\b[^>]*>", "", html)
+    html = re.sub(r'(<[^>]*?) tabindex="[^"]*"', r"\1", html)
+    html = "".join(
+        re.sub(r'((?:\bid|href)="#?|url\(#)', r"\1tip-", part)  # a drawing refers to its own parts
+        if part.startswith("<svg")
+        else re.sub(r'(<[^>]*?) id="[^"]*"', r"\1", part)
+        for part in re.split(r"(<svg.*?</svg>)", html, flags=re.S)
+    )
+    html = re.sub(r"<img\b[^>]*>", lambda m: picture(m[0], Path(page).parent), html)
+    return re.sub(r"\n\s*\n+", "\n", html).strip()
+
+
+def picture(tag, folder):
+    """Return the image with its path from the root of the book: the card stands on another page."""
+    source, alt = (re.search(rf'\s{name}="([^"]*)"', tag) for name in ("src", "alt"))
+    if not source or not source[1] or re.match(r"\w+:", source[1]):
+        return ""
+    parts = []
+    for part in (folder / source[1]).parts:
+        parts = parts[:-1] if part == ".." else [*parts, part]
+    return f'<img data-src="{"/".join(parts)}" alt="{alt[1] if alt else ""}"/>'
 
 
 def tips(page, soup):
     """Return what the links to the parts of a page show: their label, and the HTML of the card."""
     cards = {}
-    for node in soup.select(TARGETS):
+    for node in soup.find_all(["div", "figure", "section", "aside"], id=True):
+        if node.name not in ("figure", "section") and TARGETS.isdisjoint(node.get("class", ())):
+            continue
         if node.name == "section":
             heading, first = node.find(HEADINGS, recursive=False), node.find("p", recursive=False)
             if heading is None or heading.name == "h1" or first is None:
@@ -276,17 +293,18 @@ def tips(page, soup):
                 cards[before["id"]] = cards[node["id"]]
         else:
             cards[node["id"]] = light([node], page)
-    for entry in soup.select("dl.glossary > dt[id]"):
+    for entry in soup.find_all("dt", id=True):
+        if "glossary" not in entry.parent.get("class", ()):
+            continue
         meaning = entry.find_next_sibling("dd")
         if meaning is not None:
             title = f"<p class='nf-preview-title'>{light(entry.contents, page)}</p>"
             cards[entry["id"]] = title + light(meaning.contents, page)
-    for entry in soup.select("dl.py > dt[id]"):
+    for entry in soup.find_all("dt", class_="sig", id=True):
         meaning = entry.find_next_sibling("dd")
         first = meaning.find("p", recursive=False) if meaning else None
-        call = BeautifulSoup("<p><code></code></p>", "html.parser")
-        call.code.string = re.sub(r"\s+", " ", entry.get_text()).strip().replace("[source]", "")
-        cards[entry["id"]] = str(call) + (light([first], page) if first else "")
+        call = escape(re.sub(r"\s+", " ", entry.get_text()).strip().replace("[source]", ""))
+        cards[entry["id"]] = f"<p><code>{call}</code></p>" + (light([first], page) if first else "")
     return cards
 
 
