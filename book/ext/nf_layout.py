@@ -139,6 +139,33 @@ class Fold(SphinxPostTransform):
         node.parent.replace(node, fold(title, content, node["ids"], classes, "toggle-shown" in node["classes"]))
 
 
+class KeepTogether(SphinxPostTransform):
+    """Let no line end between a formula and the full stop behind it or the bracket before it: browsers break there."""
+
+    default_priority = 900
+    formats = ("html",)
+
+    def run(self, **kwargs):
+        for math in list(self.document.findall(nodes.math)):
+            parent = math.parent
+            place = parent.index(math)
+            before = parent[place - 1] if place else None
+            after = parent[place + 1] if place + 1 < len(parent) else None
+            head = re.search(r"[(\[“‘]+$", before) if isinstance(before, nodes.Text) else None
+            tail = re.match(r"[.,;:!?)\]”’…]+|['’-]\w*", after) if isinstance(after, nodes.Text) else None
+            if not (head or tail):
+                continue
+            keep = nodes.inline(classes=["nf-keep"])
+            parent.replace(math, keep)
+            if head:
+                parent.replace(before, nodes.Text(before[: head.start()]))
+                keep += nodes.Text(head[0])
+            keep += math
+            if tail:
+                parent.replace(after, nodes.Text(after[tail.end() :]))
+                keep += nodes.Text(tail[0])
+
+
 def _is_section(node):
     return isinstance(node, nodes.section)
 
@@ -240,6 +267,7 @@ def setup(app):
     app.add_node(nf_fold, html=(_visit_fold, _depart_fold))
     app.add_node(nf_summary, html=(_visit_summary, _depart_summary))
     app.add_post_transform(Fold)
+    app.add_post_transform(KeepTogether)
     app.add_js_file("nf_layout.js", loading_method="defer")
     app.connect("config-inited", _configure, priority=900)
     app.connect("html-page-context", _leave_out, priority=900)
