@@ -38,7 +38,9 @@ def card():
         ax.axis("off")
     fig.text(0.06, 0.84, TITLE, fontsize=44, fontweight="bold", color="#222222")
     fig.text(0.06, 0.74, SUBTITLE, fontsize=26, color="#444444")
-    fig.savefig(STATIC / "card.png", dpi=100, bbox_inches=None, pil_kwargs={"optimize": True}, metadata={"Software": None})
+    fig.savefig(
+        STATIC / "card.png", dpi=100, bbox_inches=None, pil_kwargs={"optimize": True}, metadata={"Software": None}
+    )
 
 
 if __name__ == "__main__":

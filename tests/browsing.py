@@ -89,7 +89,7 @@ def accessibility(browser, theme):
     """Run axe in one of the two schemes, of which only the colours differ; return the violations.
 
     The formulas are taken out first: MathJax draws a chapter's with 20,000 elements, and they are not of our making.
-    Colours are judged on one of each kind of word, by its element and the three around it: the same again costs minutes.
+    Colours are judged on one of each kind of word, by its element and the three around it: all cost minutes.
     """
     folder = Path(importlib.util.find_spec("axe_playwright_python").submodule_search_locations[0])
     browser.execute_script(
@@ -102,7 +102,8 @@ def accessibility(browser, theme):
     )
     browser.execute_script((folder / "axe.min.js").read_text("utf8"))
     result = browser.execute_async_script(
-        """const done = arguments[1], base = {preload: false, resultTypes: ["violations"]}, colours = ["color-contrast"];
+        """const done = arguments[1], colours = ["color-contrast"];
+           const base = {preload: false, resultTypes: ["violations"]};
            const thin = () => {
              const seen = new Set(), name = e => e ? e.tagName + "." + e.className : "";
              document.querySelectorAll("article *, .bd-sidebar-secondary *").forEach(e => {

@@ -11,6 +11,7 @@ from urllib.parse import unquote, urldefrag, urlparse
 import pytest
 import yaml
 from browsing import CHAPTERS, EXTRA, HTML, PAGES, ROOT, complaints, keys, typeset, view, visit, visit_once, wait
+from bs4 import BeautifulSoup
 
 
 def test_nothing_changed_nothing_built(book):
@@ -254,7 +255,8 @@ def test_folds_are_of_one_kind(pages):
 
 def test_every_proof_and_solution_of_the_sources_is_a_fold(pages):
     kinds = {"proof": r"`{3,}\{prf:proof\}\n:class: dropdown|:{3,}\{prf:proof\}\n:class: dropdown",
-             "solution": r"[:`]{3,}\{solution\} .*\n(?::.*\n)*?:class: dropdown", "hint": r":{3,}\{dropdown\} Hint"}  # fmt: skip
+             "solution": r"[:`]{3,}\{solution\} .*\n(?::.*\n)*?:class: dropdown",
+             "hint": r":{3,}\{dropdown\} Hint"}  # fmt: skip
     for chapter in CHAPTERS:
         cells = json.loads((ROOT / f"{chapter}.ipynb").read_text("utf8"))["cells"]
         text = "\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
@@ -269,6 +271,95 @@ def test_every_proof_and_solution_of_the_sources_is_a_fold(pages):
             assert len(article.select(f"div.cell > details.nf-{kind}")) == len(hidden), f"{chapter}: {kind}"
         proofs = [f["id"] for f in article.select("details.nf-proof")]
         assert proofs and all(i.startswith("proof-") for i in proofs)
+
+
+PAGE = """# Folds
+
+:::{prf:theorem} One
+:label: thm-one
+A statement.
+:::
+
+:::{prf:proof}
+:class: dropdown
+It holds, $x$.
+:::
+
+:::{prf:proof}
+Seen at once.
+:::
+
+:::{exercise} Name
+:label: ex-one
+A task.
+:::
+
+:::{solution} ex-one
+:label: sol-one
+:class: dropdown
+The way.
+:::
+
+:::{dropdown} Hint for $n = 2$
+Look.
+:::
+
+:::{dropdown} Answers
+:open:
+Seven.
+:::
+
+:::{admonition} Source
+:class: dropdown
+Text.
+:::
+
+See {ref}`sol-one`.
+"""
+
+
+def test_every_source_of_a_fold_becomes_one(tmp_path):
+    """Also those that no chapter has today: outputs after a prediction, whole cells, admonitions."""
+    extensions = ["myst_nb", "sphinx_design", "sphinx_togglebutton", "sphinx_proof", "sphinx_exercise", "nf_layout"]
+    (tmp_path / "conf.py").write_text(
+        f"import sys; sys.path.insert(0, {str(ROOT / 'book' / 'ext')!r})\nextensions = {extensions}\n"
+        "nb_execution_mode = 'off'\nhtml_theme = 'sphinx_book_theme'\nmyst_enable_extensions = ['dollarmath', 'colon_fence']\n"
+    )
+    output = [{"output_type": "stream", "name": "stdout", "text": "42"}]
+    cells = [{"cell_type": "markdown", "metadata": {}, "source": PAGE}] + [
+        {
+            "cell_type": "code",
+            "execution_count": 1,
+            "metadata": {"tags": tags},
+            "outputs": output,
+            "source": "print(42)",
+        }
+        for tags in (["hide-input"], ["hide-output"], ["hide-cell"], ["hide-input", "hide-output"])
+    ]
+    book = {"cells": cells, "metadata": {"language_info": {"name": "python"}}, "nbformat": 4, "nbformat_minor": 4}
+    (tmp_path / "index.ipynb").write_text(json.dumps(book))
+    command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "-q", str(tmp_path), str(tmp_path / "out")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    page = BeautifulSoup((tmp_path / "out" / "index.html").read_text("utf8"), "html.parser")
+    folds = [
+        (f["class"], f.summary.get_text(strip=True), f.get("id"), f.has_attr("open")) for f in page.select("details")
+    ]
+    assert folds == [
+        (["nf-fold", "nf-proof"], "Proof", "proof-thm-one", False),
+        (["nf-fold", "nf-solution"], "Solution", "sol-one", False),
+        (["nf-fold", "nf-hint"], r"Hint for\(n = 2\)", None, False),
+        (["nf-fold", "nf-answer"], "Answers", None, True),
+        (["nf-fold", "nf-source"], "Source", None, False),
+        (["nf-fold", "nf-code"], "Code", None, False),
+        (["nf-fold", "nf-output"], "Output", None, False),
+        (["nf-fold", "nf-code"], "Code", None, False),
+        (["nf-fold", "nf-code"], "Code", None, False),
+        (["nf-fold", "nf-output"], "Output", None, False),
+    ]
+    assert page.select_one(".nf-proof").p.get_text(strip=True).startswith("It holds")
+    assert page.select_one("div.proof#proof-thm-one--2") and not page.article.select(".toggle, .dropdown, .hide")
+    assert page.select_one('a[href="#sol-one"]')
 
 
 def test_folds_open_by_the_keyboard(browser, chapter):
@@ -287,8 +378,9 @@ def test_a_link_into_a_fold_opens_it(browser, chapter):
     goal = "document.querySelector('article .nf-proof')"
     for _ in range(2):
         browser.execute_script(
-            f"""const fold = {goal}, link = document.createElement("a"); fold.open = false; fold.firstElementChild.id ||= "x-in";
-               link.href = "#" + fold.firstElementChild.id; document.querySelector("article").append(link); link.click();"""
+            f"""const fold = {goal}, link = document.createElement("a"); fold.open = false;
+               fold.firstElementChild.id ||= "x-in"; link.href = "#" + fold.firstElementChild.id;
+               document.querySelector("article").append(link); link.click(); link.remove();"""
         )
         wait(lambda: browser.execute_script(f"return {goal}.open"))
     wait(lambda: 0 <= browser.execute_script(f"return {goal}.getBoundingClientRect().top") < 300)

@@ -87,7 +87,9 @@ class Fold(SphinxPostTransform):
             if first is not None and first.startswith("Proof."):
                 first.parent.replace(first, nodes.Text(first.removeprefix("Proof.").lstrip()))
             classes = set(box["classes"]) - {"proof"} - FOLDED
-            node.parent.replace(node, fold("Proof", box.children, [name, *own], sorted(classes), "toggle-shown" in classes))
+            node.parent.replace(
+                node, fold("Proof", box.children, [name, *own], sorted(classes), "toggle-shown" in classes)
+            )
 
     def _dropdown(self, node):
         title, content = ("More", node.children)
@@ -255,7 +257,8 @@ def _mend_pages(app, exception):
 
 def _configure(app, config):
     """Say licence and version under every page: the version is the package's own."""
-    version = re.search(r'__version__ = "([^"]+)"', (Path(app.srcdir) / "nfcourse" / "__init__.py").read_text("utf8"))[1]
+    package = Path(__file__).parents[2] / "nfcourse" / "__init__.py"
+    version = re.search(r'__version__ = "([^"]+)"', package.read_text("utf8"))[1]
     config.html_theme_options["extra_footer"] = (
         f'<p class="nf-licence">Edition {version} · text under <a href="https://creativecommons.org/licenses/by/4.0/">'
         'CC BY 4.0</a>, code under the <a href="https://opensource.org/license/mit">MIT licence</a> · '
