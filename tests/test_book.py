@@ -323,7 +323,8 @@ def test_every_source_of_a_fold_becomes_one(tmp_path):
     extensions = ["myst_nb", "sphinx_design", "sphinx_togglebutton", "sphinx_proof", "sphinx_exercise", "nf_layout"]
     (tmp_path / "conf.py").write_text(
         f"import sys; sys.path.insert(0, {str(ROOT / 'book' / 'ext')!r})\nextensions = {extensions}\n"
-        "nb_execution_mode = 'off'\nhtml_theme = 'sphinx_book_theme'\nmyst_enable_extensions = ['dollarmath', 'colon_fence']\n"
+        "nb_execution_mode = 'off'\nhtml_theme = 'sphinx_book_theme'\n"
+        "myst_enable_extensions = ['dollarmath', 'colon_fence']\n"
     )
     output = [{"output_type": "stream", "name": "stdout", "text": "42"}]
     cells = [{"cell_type": "markdown", "metadata": {}, "source": PAGE}] + [
