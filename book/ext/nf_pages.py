@@ -2,7 +2,8 @@
 
 Directives and roles of the prose pages:
 
-- ``{nf-made} NAME`` puts the Markdown or HTML that the maker NAME of `MAKERS` returns; the role of that name puts a number in a line.
+- ``{nf-made} NAME`` puts the Markdown or HTML that the maker NAME of `MAKERS` returns; the role of that name puts a
+  number in a line.
 - ``{nf-chapter}`08` `` links "Chapter 8" where the chapter is written, and else writes "Chapter 8 (to come)".
 - ``{nf-question} 43`` is one of the questions that the sources left open, with a link to where it is settled.
 - ``{nf-details} Title`` folds its content; ``{nf-api} GROUP`` documents a group of modules, a section each.
@@ -132,10 +133,10 @@ def minutes(book, number, everything=False):
 def duration(value):
     """Minutes as a reader says them: to 5 minutes below an hour, else to a quarter of an hour."""
     if value < 60:
-        return f"{max(5, 5 * round(value / 5))} min"
+        return f"{max(5, 5 * round(value / 5))}\N{NO-BREAK SPACE}min"
     quarters = round(value / 15)
     fraction = ("", "¼", "½", "¾")[quarters % 4]
-    return f"{quarters // 4}{fraction} h"
+    return f"{quarters // 4}{fraction}\N{NO-BREAK SPACE}h"
 
 
 def link(book, number, title=False):
@@ -148,6 +149,10 @@ def link(book, number, title=False):
 def table(head, rows, align=None):
     """A Markdown table; text to the left, and to the right where ``align`` has an r."""
     marks = ["---:" if a == "r" else "---" for a in align or "l" * len(head)]
+    rows = [
+        [re.sub(r"(?<=\d) (?=s$|GB$|[±·] ?\d)|(?<=[±·]) (?=\d)", "\N{NO-BREAK SPACE}", cell) for cell in row]
+        for row in rows
+    ]
     lines = [head, marks, *([re.sub(r"(?<!\\)\|", r"\|", cell) for cell in row] for row in rows)]
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
@@ -208,8 +213,8 @@ def instructors(book):
     for number, row in book.written.items():
         found = book.status.get(row["file"].stem)
         run = f"{found['seconds']:.0f} s" if found else ""
-        rows.append([link(book, number, title=True), row["class"], str(book.predictions(number)),
-                     duration(minutes(book, number)), duration(minutes(book, number, everything=True)), run])  # fmt: skip
+        times = [duration(minutes(book, number, everything=everything)) for everything in (False, True)]
+        rows.append([link(book, number, title=True), row["class"], str(book.predictions(number)), *times, run])
     head = ["chapter", "a task that works in class", "predictions", "main line", "everything", "run"]
     return table(head, rows, "llrrrr")
 
@@ -227,17 +232,18 @@ def total_run(book):
 
 def longest_run(book):
     """The longest run time of a chapter, in whole seconds."""
-    return f"{max(book.status[r['file'].stem]['seconds'] for r in book.written.values() if r['file'].stem in book.status):.0f}"
+    stems = [row["file"].stem for row in book.written.values()]
+    return f"{max(book.status[stem]['seconds'] for stem in stems if stem in book.status):.0f}"
 
 
 # ---------------------------------------------------------------- which flow
 
 #: name on the page -> file of its times, path inside it, flow of the comparison at equal weights
 KINDS = {
-    "affine coupling (RealNVP)": ("bench_coupling.json", (), "affine coupling"),
+    "affine coupling": ("bench_coupling.json", (), "affine coupling"),
     "spline coupling": ("bench_spline.json", ("time",), "spline coupling"),
-    "affine autoregressive (MAF)": ("bench_autoregressive.json", (), "affine autoregressive"),
-    "spline autoregressive": (None, (), "spline autoregressive"),
+    "affine MAF": ("bench_autoregressive.json", (), "affine autoregressive"),
+    "spline MAF": (None, (), "spline autoregressive"),
 }
 TASKS = ("log_prob", "sample", "training step")
 DIMS = (2, 16, 64)
@@ -273,8 +279,7 @@ def which_flow(book):
         pinwheel, digits = (score(book, flow, name) for name in ("pinwheel", "digits"))
         cells += [f"{pinwheel[0]:.3f} ± {pinwheel[1]:.3f}", f"{digits[0]:.3f} ± {digits[1]:.3f}"]
         rows.append([kind, *cells])
-    head = ["flow", "log-density, ms", "sample, ms", "training step, ms", "pinwheel, nats above the floor",
-            "digits, bits a dimension"]  # fmt: skip
+    head = ["flow", "log-density, ms", "sample, ms", "training, ms", "pinwheel, nats", "digits, bits"]
     return table(head, rows, "lrrrrr")
 
 
@@ -286,9 +291,10 @@ def which_flow_settings(book):
     size = {name: f"{min(w):,} to {max(w):,}" for name, w in weights.items()}
     c, m, s = coupling["settings"], maf["settings"], spline["settings"]
     return (
-        f"**Times**: milliseconds for {c['batch']} points at $D = {c['dims'][0]}$ · ${c['dims'][1]}$ · ${c['dims'][2]}$, "
+        f"**Times**: milliseconds for {c['batch']} points at $D =$ {' · '.join(f'${d}$' for d in c['dims'])}, "
         f"one thread, eager; {c['layers']} couplings, {s['layers']} spline couplings of {s['bins']} bins, "
-        f"{m['layers']} autoregressive layers, all with networks of {' and '.join(map(str, c['hidden']))} hidden units. "
+        f"{m['layers']} autoregressive layers, all with networks of {' and '.join(map(str, c['hidden']))} "
+        f"hidden units. "
         f"They do not have equal numbers of layers or of weights. **Scores**: mean ± standard error over "
         f"{len(pair['seeds'])} seeds; depth and learning rate of each flow chosen on validation data; "
         f"{size['pinwheel']} open weights and {pair['budget']['pinwheel']['steps']:,} steps on the pinwheel, "
@@ -310,7 +316,7 @@ def gain(dataset, worse, better):
         rows = {r["flow"]: r["nll"] for r in stored["rows"] if r["data"] == dataset}
         differences = [(a - b) / unit for a, b in zip(rows[worse], rows[better], strict=True)]
         error = statistics.stdev(differences) / math.sqrt(len(differences))
-        return f"{statistics.fmean(differences):.3f} ± {error:.3f}"
+        return f"{statistics.fmean(differences):.3f} ± {error:.3f}".replace("-", "\N{MINUS SIGN}")
 
     return made
 
@@ -429,7 +435,8 @@ def rows_of_bench_image(name, stored):
     for lr, bits in row["bits_per_dim"].items():
         yield {
             "data": "fashion-mnist",
-            "model": f"Glow, {s['levels']} scales of {s['depth']} steps, width {s['widths']['ours']}, learning rate {lr}",
+            "model": f"Glow, {s['levels']} scales of {s['depth']} steps, width {s['widths']['ours']}, "
+            f"learning rate {lr}",
             "kind": "bound",
             "bits_per_dim": bits,
             "seeds": s["seeds"],
@@ -479,16 +486,22 @@ def leaderboard(dataset):
 
     def made(book):
         rows = [r for r in leaderboard_rows(book) if r["data"] == dataset]
-        cells = []
+        cells, sources = [], []
         for r in sorted(rows, key=lambda r: statistics.fmean(r["bits_per_dim"])):
-            seconds = "not stored" if r["seconds"] is None else f"{r['seconds']:,.0f}"
+            seconds = "?" if r["seconds"] is None else f"{r['seconds']:,.0f}"
             note = f" ({r['note']})" if r.get("note") else ""
+            if r["where"] not in sources:
+                sources.append(r["where"])
+            source = "abcdefghijklmnopqrstuvwxyz"[sources.index(r["where"])]
             cells.append([r["model"] + note, bits_text(r), r["kind"], f"{r['parameters']:,}", f"{r['steps']:,}",
-                          seconds, str(len(r["seeds"])), f"`{r['where']}`"])  # fmt: skip
+                          seconds, str(len(r["seeds"])), source])  # fmt: skip
         if not cells:
             return "No result yet.\n"
-        head = ["model", "bits per dimension", "kind", "parameters", "steps", "seconds", "seeds", "file"]
-        return table(head, cells, "lrlrrrrl")
+        head = ["model", "bits", "kind", "parameters", "steps", "seconds", "seeds", "from"]
+        names = ", ".join(
+            f"({letter}) `{name}`" for letter, name in zip("abcdefghijklmnopqrstuvwxyz", sources, strict=False)
+        )
+        return f"{table(head, cells, 'lrlrrrrl')}\nFrom {names}.\n"
 
     return made
 
@@ -499,11 +512,11 @@ def yardsticks(dataset):
     def made(book):
         stored = book.result("yardsticks.json")
         found = stored["data"][dataset]
-        rows = [(bits, name, f"`{stored['command']}`") for name, bits in found["measured"].items()]
+        rows = [(bits, name, "our script") for name, bits in found["measured"].items()]
         rows += [(bits, name, "its own program, once") for name, bits in found["elsewhere"].items()]
         cells = [[name, f"{bits:.2f}", "exact", source] for bits, name, source in sorted(rows)]
         text = table(["compressor", "bits per dimension", "kind", "measured by"], cells, "lrll")
-        return f"{text}\nImages: {found['what']}.\n"
+        return f"{text}\nImages: {found['what']}. The script is `{stored['command']}`.\n"
 
     return made
 
@@ -524,9 +537,10 @@ LIBRARIES = {
 def bars(groups, title, form="{:.2f}", mark=None):
     """Horizontal bars as one SVG of any width: places in percent, letters in pixels, so a phone reads them too.
 
-    ``groups`` holds pairs (heading, [(name, value, class)]); each has its own scale. ``mark`` draws a dashed line there.
+    ``groups`` holds pairs (heading, [(name, value, class)]); each has its own scale. ``mark`` draws a
+    dashed line there.
     """
-    label, room = 29, 57  # percent of the width for names, and for the longest bar; values stand behind the bars
+    label, room = 29, 53  # percent of the width for names, and for the longest bar; values stand behind the bars
     lines, y = [], 6
     for heading, rows in groups:
         top = max(mark or 0, *(value for _, value, _ in rows)) or 1
@@ -742,15 +756,16 @@ def api_table(book):
     """Every public name of the package, with the first sentence of its docstring, by module."""
     parts = []
     for group, (title, modules) in GROUPS.items():
-        rows = []
+        parts.append(f"**{{doc}}`{title} </book/api/{group}>`**")
         for name in filter(exists, modules):
             module = importlib.import_module(name)
+            rows = []
             for item in public(name):
                 call = "()" if inspect.isroutine(getattr(module, item)) else ""
-                target = f"{{py:obj}}`{item}{call} <{name}.{item}>`"
-                rows.append([target, first_line(getattr(module, item)), f"`{name.removeprefix('nfcourse.')}`"])
-        parts.append(f"**{{doc}}`{title} </book/api/{group}>`**\n\n" + table(["name", "what it is", "module"], rows))
-    return "\n".join(parts)
+                rows.append([f"{{py:obj}}`{item}{call} <{name}.{item}>`", first_line(getattr(module, item))])
+            rows += [[f"{{py:obj}}`{item} <{name}.{item}>`", markdown(text)] for item, text in constants(name).items()]
+            parts.append(f"`{name}`: {first_line(module)}\n\n" + table(["name", "what it is"], rows))
+    return "\n\n".join(parts)
 
 
 MAKERS = {
@@ -763,11 +778,11 @@ MAKERS = {
     "longest run": longest_run,
     "which flow": which_flow,
     "which flow settings": which_flow_settings,
-    "maf sample 64": ratio_of("affine autoregressive (MAF)", "affine coupling (RealNVP)", "sample", 64),
-    "maf sample 2": ratio_of("affine autoregressive (MAF)", "affine coupling (RealNVP)", "sample", 2),
-    "maf training 64": ratio_of("affine autoregressive (MAF)", "affine coupling (RealNVP)", "training step", 64),
-    "spline training 64": ratio_of("spline coupling", "affine coupling (RealNVP)", "training step", 64),
-    "spline training 2": ratio_of("spline coupling", "affine coupling (RealNVP)", "training step", 2),
+    "maf sample 64": ratio_of("affine MAF", "affine coupling", "sample", 64),
+    "maf sample 2": ratio_of("affine MAF", "affine coupling", "sample", 2),
+    "maf training 64": ratio_of("affine MAF", "affine coupling", "training step", 64),
+    "spline training 64": ratio_of("spline coupling", "affine coupling", "training step", 64),
+    "spline training 2": ratio_of("spline coupling", "affine coupling", "training step", 2),
     "gain splines pinwheel": gain("pinwheel", "affine coupling", "spline coupling"),
     "gain splines digits": gain("digits", "affine coupling", "spline coupling"),
     "gain maf digits": gain("digits", "affine coupling", "affine autoregressive"),
@@ -794,7 +809,8 @@ for _kind, _file, _keys in (
     ("autoregressive flows", "bench_autoregressive.json", ()),
     ("spline couplings", "bench_spline.json", ("time",)),
 ):
-    _title = f"Times of {_kind} over the time of their bare networks; shorter is faster. Each group has its own scale; the dashed line is at 1"
+    _title = f"Times of {_kind} over the time of their bare networks; shorter is faster. "
+    _title += "Each group has its own scale; the dashed line is at 1"
     _slug = _file.removeprefix("bench_").removesuffix(".json")
     MAKERS[f"chart {_slug} 64"] = chart(_file, _keys, (64,), _title)
     MAKERS[f"chart {_slug} small"] = chart(_file, _keys, (2, 16), _title)
@@ -835,7 +851,11 @@ class Made(_Directive):
 
     def run(self):
         text = MAKERS[self.arguments[0]](self.book)
-        return [_raw(text)] if isinstance(text, Html) else self.parse(text)
+        if isinstance(text, Html):
+            return [_raw(text)]
+        box = nodes.container(classes=["nf-made", f"nf-made-{self.arguments[0].replace(' ', '-')}"])
+        box += self.parse(text)
+        return [box]
 
 
 class MadeRole(SphinxRole):
@@ -964,7 +984,8 @@ class Citation(AuthorYearReferenceStyle):
     def __post_init__(self):
         super().__post_init__()
         brackets = BasicLabelParentheticalReferenceStyle(bracket=self.bracket_parenthetical)
-        self.styles[0] = brackets
+        for name in brackets.role_names():
+            self.role_style[name] = brackets
 
 
 def _configure(app, config):
@@ -972,6 +993,11 @@ def _configure(app, config):
     config.bibtex_reference_style = "nf_author_year"
     register_plugin("pybtex.style.formatting", "nf_author_year", Style, force=True)
     config.bibtex_default_style = "nf_author_year"
+
+
+def _skip(app, what, name, thing, skip, options):
+    """Leave out attributes that only say None: a class writes them for its code and not for its readers."""
+    return True if what == "class" and thing is None else None
 
 
 def setup(app):
@@ -983,4 +1009,5 @@ def setup(app):
     app.add_directive("nf-api", Api)
     app.add_css_file("nf_pages.css")
     app.connect("config-inited", _configure, priority=100)
+    app.connect("autodoc-skip-member", _skip)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
