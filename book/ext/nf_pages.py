@@ -493,15 +493,15 @@ def leaderboard(dataset):
             if r["where"] not in sources:
                 sources.append(r["where"])
             source = "abcdefghijklmnopqrstuvwxyz"[sources.index(r["where"])]
-            cells.append([r["model"] + note, bits_text(r), r["kind"], f"{r['parameters']:,}", f"{r['steps']:,}",
-                          seconds, str(len(r["seeds"])), source])  # fmt: skip
+            cells.append([f"{r['model']}{note} ({source})", bits_text(r), r["kind"], f"{r['parameters']:,}", f"{r['steps']:,}",
+                          seconds, str(len(r["seeds"]))])  # fmt: skip
         if not cells:
             return "No result yet.\n"
-        head = ["model", "bits", "kind", "parameters", "steps", "seconds", "seeds", "from"]
+        head = ["model", "bits", "kind", "parameters", "steps", "seconds", "seeds"]
         names = ", ".join(
             f"({letter}) `{name}`" for letter, name in zip("abcdefghijklmnopqrstuvwxyz", sources, strict=False)
         )
-        return f"{table(head, cells, 'lrlrrrrl')}\nFrom {names}.\n"
+        return f"{table(head, cells, 'lrlrrrr')}\nFrom {names}.\n"
 
     return made
 
@@ -888,11 +888,11 @@ class Details(_Directive):
     """A fold."""
 
     def run(self):
-        inside = nodes.container()
+        inside = nodes.container(classes=["nf-results"])
         self.state.nested_parse(self.content, self.content_offset, inside)
         head = html.escape(self.arguments[0])
         start = _raw(f'<details class="nf-fold nf-output"><summary>{head}</summary>')
-        return [start, *inside.children, _raw("</details>")]
+        return [start, inside, _raw("</details>")]
 
 
 class Question(_Directive):
