@@ -1,7 +1,7 @@
-"""Re-run chapters, store their outputs, and write the table of run times and peak memory.
+"""Re-run chapters, store their outputs, and note run times and peak memory.
 
-Usage: ``python scripts/execute.py chapters/01_measures.ipynb ...`` (``make execute`` passes all of them). The table,
-book/status_table.md, keeps the rows of chapters that were not run this time.
+Usage: ``python scripts/execute.py chapters/01_measures.ipynb ...`` (``make execute`` passes all of them). The file
+book/status.json, from which every page takes its times, keeps the rows of chapters that were not run this time.
 """
 
 import json
@@ -15,7 +15,6 @@ from nbclient import NotebookClient
 
 ROOT = Path(__file__).resolve().parents[1]
 TABLE = ROOT / "book" / "status.json"
-PAGE = ROOT / "book" / "status_table.md"
 
 
 def measure(path):
@@ -57,7 +56,7 @@ def _peak(process):
 
 
 def main():
-    """Execute what the command line names, and write the table."""
+    """Execute what the command line names, and note what they took."""
     rows = json.loads(TABLE.read_text()) if TABLE.is_file() else {}
     for name in sys.argv[1:]:
         path = Path(name).resolve()
@@ -65,12 +64,6 @@ def main():
         rows[path.stem] = {"seconds": seconds, "memory_gb": memory, "python": platform.python_version()}
         print(f"{path.stem}: {seconds} s, {memory} GB")
         TABLE.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
-    lines = ["| chapter | run time | peak memory |", "| --- | ---: | ---: |"]
-    lines += [
-        f"| [](../chapters/{stem}.ipynb) | {row['seconds']:.0f} s | {row['memory_gb']:.1f} GB |"
-        for stem, row in sorted(rows.items())
-    ]
-    PAGE.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

@@ -96,7 +96,7 @@ def test_energies():
     for name in ("U1", "U2", "U3", "U4"):
         energy = data.energy(name)
         assert abs(energy.log_normalizer(400) - energy.log_normalizer(800)) < 1e-4
-        with pytest.raises(NotImplementedError, match="normaliser"):
+        with pytest.raises(NotImplementedError, match="normalizer"):
             energy.log_prob(z)
         with pytest.raises(NotImplementedError, match="sampler"):
             energy.sample(3)

@@ -98,7 +98,7 @@ def test_two_processes_train_as_one(tmp_path):
     alone = runs(tmp_path)
     assert first.keys() == second.keys() == alone.keys()
     for name, expected in alone.items():
-        if name.startswith("statistics state"):  # each process normalises its own share; in the end all are equal
+        if name.startswith("statistics state"):  # each process normalizes its own share; in the end all are equal
             assert torch.equal(first[name], second[name]), name
         elif not name.startswith("statistics"):
             for found in (first, second):

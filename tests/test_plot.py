@@ -302,7 +302,7 @@ def legend(ax):
     return sorted(t.get_text() for t in ax.get_legend().get_texts())
 
 
-def test_histogram_is_normalised_over_all_samples():
+def test_histogram_is_normalized_over_all_samples():
     samples = np.random.default_rng(0).normal(size=4000)
     ax = plot.hist_with_density(samples, normal, box=(0, 5))
     share = (samples > 0).mean()

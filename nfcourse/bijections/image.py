@@ -79,7 +79,7 @@ def glow_step(
 ) -> Compose:
     r"""Return one step of Glow; read from data to base: :class:`ActNorm`, :class:`Conv1x1`, :class:`Coupling`.
 
-    The activation normalisation has one location and scale per channel. The convolution mixes the channels, so that
+    The activation normalization has one location and scale per channel. The convolution mixes the channels, so that
     every coupling may split them in the same way.
 
     Args:

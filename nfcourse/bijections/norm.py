@@ -1,4 +1,4 @@
-"""Normalising layers: from running statistics, and from the first batch."""
+"""Normalizing layers: from running statistics, and from the first batch."""
 
 import torch
 
@@ -10,7 +10,7 @@ __all__ = ["ActNorm", "BatchNorm"]
 
 
 class BatchNorm(Bijection):
-    r"""Normalise the data towards the base; statistics come from data, not from gradients.
+    r"""Normalize the data towards the base; statistics come from data, not from gradients.
 
     For **fixed** statistics :math:`\tilde\mu, \tilde\sigma^2` the inverse (data to base) and its log-determinant are
 
@@ -65,7 +65,7 @@ class BatchNorm(Bijection):
         return (x - mean) / std, -std.log().sum().expand(x.shape[: -self.event_dim])
 
     def initialize(self, value, context=None, direction="inverse"):
-        """Normalise a batch; nothing is set that training would not set."""
+        """Normalize a batch; nothing is set that training would not set."""
         if direction == "forward":
             raise NotImplementedError(
                 "BatchNorm learns its statistics from data to base; inside Inverse it would "

@@ -276,7 +276,7 @@ def _arm(sign: float) -> Callable[[np.ndarray], np.ndarray]:
 
 
 class Energy(Toy):
-    r"""An unnormalised density :math:`e^{-U(z)}`: a target for samplers, without draws or a known normaliser.
+    r"""An unnormalized density :math:`e^{-U(z)}`: a target for samplers, without draws or a known normalizer.
 
     Args:
         name: ``"U1"`` to ``"U4"``.
@@ -308,11 +308,11 @@ class Energy(Toy):
 
     def sample(self, n: int, seed: int = 0) -> Tensor:
         """Raise: an energy has no sampler of its own."""
-        raise NotImplementedError(f"{self.name} is an unnormalised energy: it has no sampler. Train a flow on it.")
+        raise NotImplementedError(f"{self.name} is an unnormalized energy: it has no sampler. Train a flow on it.")
 
     def _log_prob(self, x):
         raise NotImplementedError(
-            f"{self.name} is an unnormalised energy: its normaliser is unknown. Use `energy`, and "
+            f"{self.name} is an unnormalized energy: its normalizer is unknown. Use `energy`, and "
             "`log_normalizer` for the mass of its box."
         )
 

@@ -56,7 +56,7 @@ def open_weights(module: torch.nn.Module) -> int:
 
 
 def build(flow: str, dataset: str, depth: int, width: int) -> torch.nn.Module:
-    """Return the model of a data set: flow and normalising layer, and for digits logit and dequantisation."""
+    """Return the model of a data set: flow and normalizing layer, and for digits logit and dequantisation."""
     dim = BUDGETS[dataset][2]
     layers = [FLOWS[flow](dim, depth, width), nf.ActNorm(dim)]
     if dataset != "digits":

@@ -37,7 +37,7 @@ def multiscale(
 
     A level squeezes and takes ``steps`` steps of Glow. Then half of the channels are factored out, with a Gaussian
     given the other half, which goes to the next level; the last level ends in a standard normal. Data may have any
-    range: the first batch sets the scale, through the activation normalisations.
+    range: the first batch sets the scale, through the activation normalizations.
 
     Args:
         shape: Event shape ``(C, H, W)``; H and W are divisible by :math:`2^{\text{levels}}`.

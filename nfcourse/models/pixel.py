@@ -81,7 +81,7 @@ class PixelRNN(Recurrent):
         return Categorical(logits=logits.reshape(*batch, self.levels), validate_args=False)
 
     def logits(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the unnormalised log-probabilities of all pixels' levels, ``(*batch, H, W, levels)``."""
+        """Return the unnormalized log-probabilities of all pixels' levels, ``(*batch, H, W, levels)``."""
         x, context = self._points(x, context)
         batch = x.shape[:-2]
         state, past, logits = self._begin(batch, context), [], []
@@ -258,7 +258,7 @@ class PixelCNN(Autoregressive):
         return torch.cat([x * (2 / (self.levels - 1)) - 1, torch.ones_like(x)], 1)
 
     def logits(self, x: Tensor, context: Tensor | None = None) -> Tensor:
-        """Return the unnormalised log-probabilities of all pixels' levels, ``(*batch, H, W, levels)``."""
+        """Return the unnormalized log-probabilities of all pixels' levels, ``(*batch, H, W, levels)``."""
         x, context = self._points(x, context)
         batch = x.shape[:-2]
         if context is not None:

@@ -103,7 +103,7 @@ class GlowNet(_ImageNet):
 
 
 class _GatedAttentionBlock(nn.Module):
-    r"""Gated convolution, then gated self-attention over all positions, each a normalised residual.
+    r"""Gated convolution, then gated self-attention over all positions, each a normalized residual.
 
     With queries, keys and values :math:`q, k, v` at the :math:`n = HW` positions, a head attends by
     :math:`\operatorname{softmax}(q k^\top / \sqrt{d})\, v`. A gate is :math:`(a, b) \mapsto a \odot \sigma(b)`.

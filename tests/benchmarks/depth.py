@@ -1,6 +1,6 @@
 """Train 32 affine couplings on two moons, gently and far too fast, and note where a library loses its numbers.
 
-Plain Adam, no clipping of gradients, no normalisation layers, conditioners 2 x 64, batch 256. The learning rates are
+Plain Adam, no clipping of gradients, no normalization layers, conditioners 2 x 64, batch 256. The learning rates are
 the usual 1e-3 and one ten times as large.
 """
 

@@ -1,6 +1,6 @@
 """Glow on Fashion-MNIST: this package against normflows, with the same number of parameters, steps, batches and noise.
 
-Both flows have two scales with the same number of steps each. A step is an activation normalisation, a 1x1 convolution
+Both flows have two scales with the same number of steps each. A step is an activation normalization, a 1x1 convolution
 in LU form, and an affine coupling of the channels with a network of three convolutions, 3x3, 1x1 and 3x3. Normflows'
 width is given; this package, whose priors of factored-out halves have networks of their own, gets the largest multiple
 of 8 with no more parameters in all. Both see the same pixels, dequantised with the same uniform noise, opened by
@@ -130,7 +130,7 @@ def main(argv=None):
 
 
 def start(rival, v):
-    """Initialise the activation normalisations from data; normflows does it at the first call."""
+    """Initialise the activation normalizations from data; normflows does it at the first call."""
     with torch.no_grad():
         (rival.model.initialize if hasattr(rival.model, "initialize") else rival.log_prob)(v)
 
