@@ -179,7 +179,7 @@ def print_page(browser, doc, folder, root=HTML):
 
 
 FRONT = """<!doctype html><meta charset="utf-8"><title>{title}</title><style>
-body {{ font-variant-ligatures: none; font: 11pt/1.5 "DejaVu Serif", Georgia, serif; margin: 0; color: #111; }}
+body {{ font: 11pt/1.5 "DejaVu Serif", Georgia, serif; font-variant-ligatures: none; margin: 0; color: #111; }}
 .title {{ break-after: page; padding-top: 6cm; text-align: center; }}
 .title h1 {{ font-size: 28pt; line-height: 1.25; margin: 0 0 1cm; }} .title p {{ margin: .2cm 0; }}
 h2 {{ font-size: 18pt; margin: 0 0 .5cm; }} h3 {{ font-size: 11pt; margin: .5cm 0 .1cm; color: #005a8c; }}
