@@ -89,6 +89,10 @@ const natural = e => { const r = document.createRange(); r.selectNodeContents(e)
 const large = 'mjx-container[display="true"], table, svg.nf-schematic, .output.text_html';
 [...article.querySelectorAll(large)].map(e => [e, (e.parentElement.clientWidth || width) / natural(e)])
   .forEach(([e, ratio]) => { if (ratio < 0.998) e.style.zoom = Math.max(0.4, ratio * 0.99); });
+const edge = article.getBoundingClientRect().left + width + 2;
+for (const e of [...article.querySelectorAll('mjx-container:not([display="true"])')]
+  .filter(e => e.getBoundingClientRect().right > edge))
+  e.style.zoom = Math.max(0.4, 0.99 * e.closest("p, li, td, dd, div").clientWidth / e.getBoundingClientRect().width);
 
 // the browser gives a destination to what something links to
 const anchors = document.createElement("div"), ids = [...article.querySelectorAll("[id]")].map(e => e.id);
@@ -103,7 +107,6 @@ const words = h => { const c = h.cloneNode(true);
   c.querySelectorAll("mjx-container").forEach(e => { const m = e.querySelector("mjx-assistive-mml, math");
     e.replaceWith(m ? m.textContent.replace(/\\s+/g, "") : ""); });
   return c.textContent.replace(/\\s+/g, " ").trim(); };
-const edge = article.getBoundingClientRect().left + width + 2;
 const hidden = e => { for (let p = e; p !== article; p = p.parentElement)
   if (p.tagName === "MJX-ASSISTIVE-MML" || p.parentElement.tagName === "svg"
     || getComputedStyle(p).clipPath !== "none") return true; };
