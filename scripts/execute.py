@@ -40,8 +40,19 @@ def measure(path):
         seconds = sum(kernel.cpu_times()[:2])
         client.set_widgets_metadata()
     notebook.metadata.pop("widgets", None)
+    fold(notebook)
     nbformat.write(notebook, path)
     return round(seconds, 1), round(peak / 1e9, 2)
+
+
+def fold(notebook):
+    """Fold in JupyterLab what the book folds: it does not know the tags, only metadata of its own."""
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        hidden = {"source_hidden": "hide-input" in tags, "outputs_hidden": "hide-output" in tags}
+        cell.metadata.pop("jupyter", None)
+        if any(hidden.values()):
+            cell.metadata["jupyter"] = {key: True for key, on in hidden.items() if on}
 
 
 def _peak(process):

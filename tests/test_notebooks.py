@@ -342,6 +342,13 @@ def test_code_and_output_fit(notebook):
             assert len(line) <= limit, f"{cell.id}: {kind} of {len(line)} columns, more than {limit}: {line}"
 
 
+def test_jupyterlab_folds_what_the_book_folds(path, notebook):
+    before = [dict(cell.metadata) for cell in notebook.cells]
+    script("execute").fold(notebook)
+    assert [dict(cell.metadata) for cell in notebook.cells] == before, "make execute"
+    assert any("jupyter" in metadata for metadata in before)
+
+
 def test_reading_time(path, notebook, book):
     """The header states what is counted on the built page; the main line of a second edition is one sitting."""
     found = reading.measure((book / "chapters" / f"{path.stem}.html").read_text("utf8"))
