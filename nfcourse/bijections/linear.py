@@ -24,14 +24,15 @@ class PLU(Bijection):
 
     Args:
         dim: Dimension :math:`D \ge 1`.
-        matrix: Invertible :math:`D \times D` matrix to start from; ``None`` draws an orthogonal one.
+        matrix: Invertible :math:`D \times D` matrix to start from; ``None`` draws an
+            orthogonal one.
 
     Shapes:
         ``z``, ``x``: ``(*batch, D)``.
 
     Raises:
-        ValueError: If ``matrix`` is not an invertible square matrix of that size, or an input has
-            another last dimension or is not floating point.
+        ValueError: If ``matrix`` is not an invertible square matrix of that size, or an input
+            has another last dimension or is not floating point.
 
     Source: Kingma and Dhariwal (2018), section 3.2, equations 10-11.
     """
@@ -89,7 +90,7 @@ class PLU(Bijection):
 
     @full_precision
     def forward(self, z, context=None):
-        r"""Return :math:`PL(U + \operatorname{diag} s)z + b`, :math:`\sum_i\log\lvert s_i\rvert`."""
+        r"""Return :math:`PL(U + \operatorname{diag} s)z + b` and the log-determinant."""
         check_event(z, (self.dim,), "PLU", self.lower)
         lower, upper = self._factors()
         x = (z @ upper.mT @ lower.mT)[..., self.permutation] + self.bias
@@ -97,7 +98,7 @@ class PLU(Bijection):
 
     @full_precision
     def inverse(self, x, context=None):
-        r"""Solve two triangular systems; the second value is :math:`-\sum_i\log\lvert s_i\rvert`."""
+        r"""Solve two triangular systems; the log-determinant has the other sign."""
         check_event(x, (self.dim,), "PLU", self.lower)
         lower, upper = self._factors()
         z = (x - self.bias)[..., self.inverse_permutation].reshape(-1, self.dim)
@@ -155,7 +156,7 @@ class Conv1x1(Bijection):
 
     @full_precision
     def inverse(self, x, context=None):
-        r"""Return :math:`W^{-1}(x - b)` everywhere and :math:`-HW\sum_i\log\lvert s_i\rvert`."""
+        r"""Return :math:`W^{-1}(x - b)` everywhere, :math:`-HW\sum_i\log\lvert s_i\rvert`."""
         matrix = self.plu.inverse_matrix
         return self._convolve(x, matrix, -matrix @ self.plu.bias, -1)
 
