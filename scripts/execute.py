@@ -6,6 +6,7 @@ book/status.json, from which every page takes its times, keeps the rows of chapt
 
 import json
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -41,6 +42,7 @@ def measure(path):
         client.set_widgets_metadata()
     notebook.metadata.pop("widgets", None)
     fold(notebook)
+    state(notebook, seconds, peak / 1e9)
     nbformat.write(notebook, path)
     return round(seconds, 1), round(peak / 1e9, 2)
 
@@ -53,6 +55,15 @@ def fold(notebook):
         cell.metadata.pop("jupyter", None)
         if any(hidden.values()):
             cell.metadata["jupyter"] = {key: True for key, on in hidden.items() if on}
+
+
+def state(notebook, seconds, gigabytes):
+    """Write into the header what the run took."""
+    line = f"Run time: about {seconds:.0f} s on one core; peak memory: {gigabytes:.1f} GB."
+    header = notebook.cells[0]
+    header.source, found = re.subn(r"^Run time: .*$", line, header.source, flags=re.MULTILINE)
+    if found != 1:
+        raise SystemExit(f"expected one line in the header that begins with 'Run time: ', found {found}.")
 
 
 def _peak(process):
