@@ -51,7 +51,10 @@ def fold(notebook):
     """Fold in JupyterLab what the book folds: it does not know the tags, only metadata of its own."""
     for cell in notebook.cells:
         tags = cell.metadata.get("tags", [])
-        hidden = {"source_hidden": "hide-input" in tags, "outputs_hidden": "hide-output" in tags}
+        hidden = {
+            "source_hidden": bool({"hide-input", "remove-input"} & set(tags)),
+            "outputs_hidden": "hide-output" in tags,
+        }
         cell.metadata.pop("jupyter", None)
         if any(hidden.values()):
             cell.metadata["jupyter"] = {key: True for key, on in hidden.items() if on}

@@ -582,7 +582,7 @@ def convert(path):
             continue
         tags = cell["metadata"].get("tags", [])
         metadata = {"tags": tags} if tags else {}
-        if "hide-input" in tags or "hide-cell" in tags or solving:
+        if {"hide-input", "hide-cell", "remove-input"} & set(tags) or solving:
             metadata["jupyter"] = {"source_hidden": True}  # JupyterLab and VS Code fold it
         cells.append({"cell_type": "code", "id": cell["id"], "metadata": metadata, "source": text})
         if drawn := caption(cell):
