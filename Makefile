@@ -30,7 +30,7 @@ book: $(READY)
 test: $(READY)
 	$(BIN)/ruff check .
 	@$(BIN)/python scripts/build_book.py
-	$(STABLE) $(BIN)/python -m pytest -n 2 --dist loadgroup --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests chapters
+	$(STABLE) $(BIN)/python -m pytest -n 2 --dist loadscope --nbval --nbval-sanitize-with tests/nbval_sanitize.cfg tests chapters
 
 execute: $(READY)
 	$(STABLE) $(BIN)/python scripts/execute.py $(CHAPTERS)

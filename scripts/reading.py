@@ -73,14 +73,15 @@ def measure(page: str) -> Reading:
     article = BeautifulSoup(page, "html.parser").find("article")
     if article is None or article.find("h1") is None:
         raise ValueError("expected a built page: an article with a title.")
-    for element in article.select("script, style, noscript, button, a.headerlink, title, desc, .nf-badge, .nf-back"):
+    for element in article.select("script, style, noscript, button, a.headerlink, title, desc, .nf-check, .nf-checks"):
         element.decompose()
     apart = [s for s in article.find_all("section") if s.find(["h2"], recursive=False)]
     ends = []
     for section in apart:
         heading = section.find("h2", recursive=False).get_text().strip()
-        if heading.startswith(APART):
-            (ends if heading.startswith("Further") else []).append(section.extract())
+        heading = heading.rstrip("#").strip()
+        if heading in APART:
+            (ends if heading == "Further" else []).append(section.extract())
     formulas = 0
     for display in article.select("div.math"):
         formulas += display.find_parent("details") is None
@@ -100,7 +101,9 @@ def measure(page: str) -> Reading:
 
 def main() -> None:
     """Print what each chapter asks."""
-    for path in sorted((HTML / "chapters").glob("*.html")):
+    if not (paths := sorted((HTML / "chapters").glob("*.html"))):
+        raise SystemExit(f"there is no built book under {HTML}: run `make book`.")
+    for path in paths:
         found = measure(path.read_text("utf8"))
         print(f"{path.stem:24} {found.minutes:4.0f} min", *(f"{k} {v}" for k, v in asdict(found).items()), sep="  ")
 
