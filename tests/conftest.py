@@ -142,7 +142,8 @@ def _kind(nodeid):
 def pytest_collection_modifyitems(items):
     """Let one worker have all cells of a chapter, all tests of a file, but of the browser's tests those of one page.
 
-    A page's tests stand together, so that it is opened once.
+    A page's tests stand together, so that it is opened once: first the one that watches it open, last the one that
+    takes it apart.
     """
     places = {}
     for item in items:
@@ -152,7 +153,8 @@ def pytest_collection_modifyitems(items):
             page = next((v for v in parameters.values() if v in PAGES), "")
             group = f"page:{page}" if page else group
         item.add_marker(pytest.mark.xdist_group(group))
-        places[item] = (1, group) if group.startswith("page:") else (0, "")
+        rank = 0 if "first_screen" in item.name else 2 if "accessible" in item.name else 1
+        places[item] = (1, group, rank) if group.startswith("page:") else (0, "", 0)
     items.sort(key=places.get)
 
 
