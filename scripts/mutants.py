@@ -177,7 +177,7 @@ def _hash(texts) -> str:
 
 def package_hash() -> str:
     """Hash the sources of the package, but for drawings and long experiments, which no check calls."""
-    folder, apart = ROOT / "nfcourse", {"plot.py", "schematic.py", "widgets.py", "live.py", "experiments"}
+    folder, apart = ROOT / "nfcourse", {"plot.py", "schematic", "widgets.py", "live.py", "experiments"}
     files = [p for p in sorted(folder.rglob("*.py")) if p.relative_to(folder).parts[0] not in apart]
     return _hash(text for p in files for text in (p.relative_to(folder).as_posix(), p.read_text("utf8")))
 

@@ -161,9 +161,17 @@ def pytest_xdist_make_scheduler(config, log):
 
 
 def pytest_collection_modifyitems(items):
-    """Let a page's tests stand together, so that it is opened once."""
-    shares = {item: _share(item.nodeid) for item in items}
-    items.sort(key=lambda item: (shares[item].startswith("page:"), shares[item] if ":" in shares[item] else ""))
+    """Let a page's tests stand together, so that it is opened once.
+
+    First stands the one that watches it open, last the one that takes it apart.
+    """
+
+    def place(item):
+        share = _share(item.nodeid)
+        rank = 0 if "first_screen" in item.name else 2 if "accessible" in item.name else 1
+        return (1, share, rank) if share.startswith("page:") else (0, "", 0)
+
+    items.sort(key=place)
 
 
 def pytest_configure(config):

@@ -346,7 +346,9 @@ def test_some_weaker_checks_stand_beside(pages):
 def test_badge_by_keyboard(name, browser):
     """Open it, guess, and read the stored number; then go to the check and find it open."""
     with_mutants = {theorem: mutants for theorem, (_, mutants) in facts(name).items() if mutants}
-    browsing.visit(browser, name)
+    browsing.visit_once(browser, name)
+    browsing.view(browser)
+    browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = false; });")
 
     def one(css):
         return browser.find_element("css selector", css)

@@ -148,7 +148,7 @@ def test_the_first_screen_waits_for_no_other(browser, page):
     """Formulas are set as they come near; the rest follows by scrolling, opening a fold, printing."""
     visit(browser, page, everything=False)
     pending = """const near = e => { const r = e.getBoundingClientRect(); return r.bottom > 0 && r.top < innerHeight; };
-      return [...document.querySelectorAll("article .math")].filter(e => e.getClientRects().length && near(e))
+      return [...document.querySelectorAll("article .math")].filter(e => e.checkVisibility() && near(e))
         .filter(e => e.querySelector("mjx-lazy") || !e.querySelector("mjx-container")).length"""
     wait(lambda: browser.execute_script(pending) == 0)
     seconds = browser.execute_script("return performance.now()") / 1000
@@ -177,7 +177,7 @@ def test_page_works_offline(browser, opened):
 
 def test_source_pages_work(browser, book):
     for path in sorted((book / "_modules").rglob("*.html")):
-        visit(browser, path.relative_to(book).as_posix().removesuffix(".html"), width=390)
+        visit(browser, path.relative_to(book).as_posix().removesuffix(".html"), everything=False, width=390)
         assert not complaints(browser), path
         assert browser.execute_script("return document.documentElement.scrollWidth") <= 390, path
 
@@ -204,8 +204,8 @@ def test_pictures_stand_on_a_light_plate_in_the_dark(browser, chapter):
 def test_players_move(browser, chapter):
     """By the arrow keys and by the play button, from the keyboard, without a kernel."""
     players = browser.find_elements("css selector", ".nf-player")
-    assert len(players) >= 2
-    for player in players:
+    assert len(players) >= (1 if "/00_" in chapter else 2)
+    for number, player in enumerate(players):
         slider, button = (player.find_element("css selector", s) for s in ("input[type=range]", "button"))
 
         def shown(player=player):
@@ -229,6 +229,8 @@ def test_players_move(browser, chapter):
         becomes([last])
         keys(slider, "HOME")
         becomes([0])
+        if number:
+            continue  # one script moves them all, and playing takes its time
         keys(button, "ENTER")
         wait(lambda: shown() >= [2])
         keys(button, "SPACE")
@@ -244,7 +246,9 @@ def test_folds_are_of_one_kind(pages):
         article = page.find("article")
         if not article:
             continue
-        odd = article.select("details:not(.nf-fold), .toggle, .dropdown, .admonition.hide, details summary a")
+        # the badge under a theorem is no fold of text but a control with a look of its own
+        odd = article.select("details:not(.nf-fold, .nf-check > details), .toggle, .dropdown, .admonition.hide")
+        odd += article.select("details summary a")
         assert not odd, f"{name}: {str(odd[0])[:200]}"
         for fold in article.select("details"):
             summary = fold.find("summary", recursive=False)
@@ -271,7 +275,7 @@ def test_every_proof_and_solution_of_the_sources_is_a_fold(pages):
                       and (kind == "code" or c.get("outputs"))]  # fmt: skip
             assert len(article.select(f"div.cell > details.nf-{kind}")) == len(hidden), f"{chapter}: {kind}"
         proofs = [f["id"] for f in article.select("details.nf-proof")]
-        assert proofs and all(i.startswith("proof-") for i in proofs)
+        assert all(i.startswith("proof-") for i in proofs)
 
 
 PAGE = """# Folds
@@ -366,10 +370,10 @@ def test_every_source_of_a_fold_becomes_one(tmp_path):
 
 def test_folds_open_by_the_keyboard(browser, chapter):
     browser.execute_script("document.querySelectorAll('details').forEach(d => { d.open = false; });")
-    for kind in ("proof", "solution", "code"):
-        folds = browser.find_elements("css selector", f"article .nf-{kind}")
-        assert folds or kind == "code", kind
-        for box in folds[:3]:
+    kinds = [browser.find_elements("css selector", f"article .nf-{kind}") for kind in ("proof", "solution", "code")]
+    assert any(kinds)
+    for folds in kinds:
+        for box in folds[:2]:
             folded = box.size["height"]
             keys(box.find_element("css selector", "summary"), "ENTER")
             wait(lambda box=box, folded=folded: box.size["height"] > folded + 15)
@@ -377,7 +381,7 @@ def test_folds_open_by_the_keyboard(browser, chapter):
 
 def test_a_link_into_a_fold_opens_it(browser, chapter):
     """So does the same link a second time."""
-    goal = "document.querySelector('article .nf-proof')"
+    goal = "(document.querySelector('article .nf-proof') ?? document.querySelector('article .nf-fold'))"
     for _ in range(2):
         browser.execute_script(
             f"""const fold = {goal}, link = document.createElement("a"); fold.open = false;
@@ -407,10 +411,11 @@ def test_folds_are_printed(browser, chapter):
 
 
 def test_folds_need_no_script(browser):
-    visit(browser, CHAPTERS[0])
+    chapter = next(c for c in CHAPTERS if "/01_" in c)
+    visit(browser, chapter, everything=False)
     browser.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
-        browser.get((HTML / CHAPTERS[0]).as_uri() + ".html")
+        browser.get((HTML / chapter).as_uri() + ".html")
         for kind in ("proof", "hint", "code"):
             box = browser.find_element("css selector", f"article .nf-{kind}")
             folded = box.size["height"]

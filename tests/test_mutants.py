@@ -609,7 +609,7 @@ def test_package_hash_sees_sources(tmp_path, monkeypatch):
     (folder / "experiments").mkdir(parents=True)
     (folder / "flow.py").write_text("a = 1")
     first = mutants.package_hash()
-    for name in ("plot.py", "schematic.py", "widgets.py", "live.py", "experiments/long.py"):
+    for name in ("plot.py", "schematic/shape.py", "widgets.py", "live.py", "experiments/long.py"):
         (folder / name).write_text("b = 2")
         assert mutants.package_hash() == first
     (folder / "flow.py").rename(folder / "flows.py")

@@ -5,7 +5,8 @@ thing stands where its centre is. Things that arrows meet have names. Text betwe
 little that a label needs: ``"rest $x_B^{(2)}$"``, ``"$\log f'(z)$"``, Greek letters as they are.
 
 >>> s = Schematic(7, 2, alt="A box z, an arrow named f, and a box x.")
->>> _ = s.box("z", (1.5, 1), "$z$", role="base").box("x", (5.5, 1), "$x$", role="data").arrow("z", "x", "$f$")
+>>> _ = s.box("z", (1.5, 1), "$z$", role="base").box("x", (5.5, 1), "$x$", role="data")
+>>> _ = s.arrow("z", "x", "$f$")
 
 Every method returns the drawing, so calls chain. What leaves the frame, a text wider than its box, an unknown name or
 role raise :class:`ValueError`: a drawing that is made is a drawing that fits.
