@@ -493,8 +493,8 @@ def leaderboard(dataset):
             if r["where"] not in sources:
                 sources.append(r["where"])
             source = "abcdefghijklmnopqrstuvwxyz"[sources.index(r["where"])]
-            cells.append([f"{r['model']}{note} ({source})", bits_text(r), r["kind"], f"{r['parameters']:,}", f"{r['steps']:,}",
-                          seconds, str(len(r["seeds"]))])  # fmt: skip
+            sizes = [f"{r['parameters']:,}", f"{r['steps']:,}", seconds, str(len(r["seeds"]))]
+            cells.append([f"{r['model']}{note} ({source})", bits_text(r), r["kind"], *sizes])
         if not cells:
             return "No result yet.\n"
         head = ["model", "bits", "kind", "parameters", "steps", "seconds", "seeds"]
