@@ -3,6 +3,8 @@
 #   make book      build the HTML, warnings as errors, and say where to open it
 #   make test      lint, tests, every notebook re-run and compared, the built book in a headless browser
 #   make execute   re-run the chapters and store their outputs, run times and peak memory
+#   make plain     make the plain editions of the chapters, for Colab and viewers that know no MyST
+#   make pdf       print the book into one PDF, with Chromium: _build/nfcourse.pdf
 #   make mutants    run the wrong theorems against the checks of the chapters, and store what became of them
 #   make bench     time the flows against their bare networks and against public libraries; the precision of splines
 #   make bench-quality  train the same flows in all libraries, compare what they reach, Glow too; half an hour
@@ -20,7 +22,7 @@ CHAPTERS := $(sort $(wildcard chapters/*.ipynb))
 # What notebooks need to print the same numbers everywhere: no live widgets, no progress bars, one thread each.
 STABLE := NFCOURSE_STATIC=1 TQDM_DISABLE=1 OMP_NUM_THREADS=1 MKL_NUM_THREADS=1 PYTHONHASHSEED=0
 
-.PHONY: book test execute mutants bench bench-quality clean
+.PHONY: book test execute plain pdf mutants bench bench-quality clean
 
 book: $(READY)
 	@$(BIN)/python scripts/build_book.py
@@ -32,6 +34,13 @@ test: $(READY)
 
 execute: $(READY)
 	$(STABLE) $(BIN)/python scripts/execute.py $(CHAPTERS)
+	@$(BIN)/python scripts/plain.py
+
+plain: $(READY)
+	@$(BIN)/python scripts/plain.py
+
+pdf: book
+	@$(BIN)/python scripts/pdf.py
 
 mutants: $(READY)
 	$(STABLE) $(BIN)/python scripts/mutants.py

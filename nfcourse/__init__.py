@@ -46,7 +46,7 @@ from .show import show
 __version__ = "0.1.0"
 
 #: modules that load more than torch: pictures, files, data; each is imported when it is first named
-_LAZY = ("data", "plot", "train", "widgets")
+_LAZY = ("data", "plot", "schematic", "train", "widgets")
 
 
 def __getattr__(name: str):
@@ -118,6 +118,7 @@ __all__ = [
     "noise_flow",
     "plot",
     "receptive_field",
+    "schematic",
     "show",
     "spaces",
     "train",

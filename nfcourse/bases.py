@@ -183,13 +183,13 @@ class DiagonalNormal(Module):
 
 
 class ConditionalNormal(Module):
-    r"""A base :math:`\mathcal N(\mu(c), \operatorname{diag} e^{2 s(c)})` with parameters read off the context.
+    r"""A base :math:`\mathcal N(\mu(c), \operatorname{diag} e^{2 s(c)})`, read off the context.
 
     Args:
-        net: Maps the context to :math:`\mu` and :math:`s`, stacked along the last axis of a vector or the channels of
-            an image: ``(*batch, 2 D)`` or ``(*batch, 2 C, H, W)``.
+        net: Maps the context to :math:`\mu` and :math:`s`, stacked along the last axis of a
+            vector or the channels of an image: ``(*batch, 2 D)`` or ``(*batch, 2 C, H, W)``.
         event_dim: 1 for vectors, 3 for images.
-        context_dim: Number of trailing dimensions of one context: 1 for a vector, 3 for an image.
+        context_dim: Trailing dimensions of one context: 1 for a vector, 3 for an image.
 
     Raises:
         ValueError: If it is called without a context, or the net does not return pairs.
@@ -200,13 +200,16 @@ class ConditionalNormal(Module):
         self.net, self.event_dim, self.context_dim = net, event_dim, context_dim
 
     def forward(self, context: Tensor | None = None) -> Distribution:
-        """Return the distribution, of batch shape ``batch`` and event shape ``(D,)`` or ``(C, H, W)``."""
+        """Return the distribution, of shapes ``batch`` and ``(D,)`` or ``(C, H, W)``."""
         if context is None:
             raise ValueError("ConditionalNormal expects a context, got none.")
-        # under autocast the network answers in a shorter format; densities are taken in that of the context
+        # under autocast the network answers in a shorter format than that of the context
         out, axis = self.net(context).to(context.dtype), -self.event_dim
         if out.shape[axis] % 2:
-            raise ValueError(f"ConditionalNormal expects a net with an even number of outputs, got {out.shape[axis]}.")
+            raise ValueError(
+                "ConditionalNormal expects a net with an even number of outputs, "
+                f"got {out.shape[axis]}."
+            )
         loc, log_scale = out.chunk(2, axis)
         normal = Normal(loc, log_scale.exp(), validate_args=False)
         return _IndependentNormal(normal, self.event_dim, validate_args=False)

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .contracts import BijectionReport, check_bijection
-from .values import CheckFailed, draw_inputs, randomize, validate, worst
+from .values import CheckFailed, draw_inputs, randomize, say, validate, worst
 
 __all__ = [
     "BijectionReport",
@@ -116,9 +116,9 @@ def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol
             miss,
         )
     if error.ndim:
-        print(f"{_marked(name)}: {error.size} numbers agree within {_within(tol, rtol)}")
+        say(f"{_marked(name)}: {error.size} numbers agree within {_within(tol, rtol)}")
     else:
-        print(f"{_marked(name)}: {_format(got, digits)}, expected {_format(want, digits)} ± {_within(tol, rtol)}")
+        say(f"{_marked(name)}: {_format(got, digits)}, expected {_format(want, digits)} ± {_within(tol, rtol)}")
     return measured
 
 
@@ -150,9 +150,9 @@ def differs(name: str, measured, expected, by: float, digits: int = 4):
             by / largest if largest > 0 else math.inf,
         )
     if gap.ndim:
-        print(f"{_marked(name)}: among {gap.size} numbers one is at least {by:g} away")
+        say(f"{_marked(name)}: among {gap.size} numbers one is at least {by:g} away")
     else:
-        print(f"{_marked(name)}: {_format(got, digits)}, not {_format(want, digits)} (at least {by:g} apart)")
+        say(f"{_marked(name)}: {_format(got, digits)}, not {_format(want, digits)} (at least {by:g} apart)")
     return measured
 
 
@@ -173,7 +173,7 @@ def holds(name: str, condition) -> None:
     if not truth.all():
         first = tuple(int(i[0]) for i in np.nonzero(~truth.astype(bool))) if truth.ndim else ()
         raise CheckFailed(name + (f" (first broken at index {first})." if first else "."))
-    print(_marked(name))
+    say(_marked(name))
 
 
 def _grid(low, high, n) -> tuple[Tensor, float]:
@@ -226,7 +226,8 @@ def integral(
     points, cell = _grid(low, high, n or {1: 20_000, 2: 400}.get(dims, 100))
     log_prob = _in_dtype(log_prob, dtype)
     with torch.no_grad():
-        masses = torch.cat([log_prob(p.to(dtype)).double().exp() for p in points.split(250_000)]) * cell
+        parts = [log_prob(p.to(dtype)).double().exp() for p in points.split(250_000)]
+        masses = torch.cat(parts) * cell
     with _hint_at_the_border(points, masses, tol):
         return close(name, float(masses.sum()), expected, tol)
 
@@ -294,7 +295,12 @@ def integral_mc(
     return close(name, float(ratio.mean()), expected, tol)
 
 
-def mass(log_pmf: Callable[[Tensor], Tensor], support: Tensor, tol: float = 1e-6, name: str = "total mass") -> float:
+def mass(
+    log_pmf: Callable[[Tensor], Tensor],
+    support: Tensor,
+    tol: float = 1e-6,
+    name: str = "total mass",
+) -> float:
     r"""Check :math:`\sum_{x \in S} P(x) = 1` over an enumerated support.
 
     Args:
@@ -340,7 +346,7 @@ def answer(label: str, yours) -> bool:
     want, tol = np.asarray(entry["answer"], dtype=float), entry["tol"]
     asked = f"{want.size} numbers, each" if want.ndim else "a number"
     if yours is None:
-        print(f"· {label}: not answered yet ({asked} within {tol:g} of the truth)")
+        say(f"· {label}: not answered yet ({asked} within {tol:g} of the truth)")
         return False
     try:
         got = _array(yours)
@@ -350,11 +356,11 @@ def answer(label: str, yours) -> bool:
         got = got.reshape(want.shape)
     if got is None or got.shape != want.shape:
         came = type(yours).__name__ if got is None or not got.ndim else f"{got.size} numbers"
-        print(f"✗ {label}: expected {asked} within {tol:g} of the truth, got {came}")
+        say(f"✗ {label}: expected {asked} within {tol:g} of the truth, got {came}")
         return False
     right = bool(np.all(np.abs(got - want) <= tol))
     if right:
-        print(f"✓ {label}: {_format(got, 4)} (within {tol:g} of the truth)")
+        say(f"✓ {label}: {_format(got, 4)} (within {tol:g} of the truth)")
     else:
-        print(f"✗ {label}: not yet; {_format(got, 8)} is not within {tol:g} of the truth. Hint: {entry['hint']}")
+        say(f"✗ {label}: not yet; {_format(got, 8)} is not within {tol:g} of the truth. Hint: {entry['hint']}")
     return right

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from .bijections.base import Bijection, Inverse
 from .spaces import Space, real
-from .values import CheckFailed, draw_inputs, randomize, validate, worst
+from .values import CheckFailed, draw_inputs, randomize, say, validate, worst
 
 __all__ = ["BijectionReport", "CheckFailed", "check_bijection", "draw_inputs", "randomize", "validate"]
 
@@ -144,11 +144,11 @@ def check_bijection(
     (trip32, log32), (trip64, log64) = TOLERANCES.values()
     way = "" if both else f" ({next(iter(directions))} only)"
     if counting:
-        print(f"✓ {name}{way}: one to one on the enumerated points, log-det 0")
+        say(f"✓ {name}{way}: one to one on the enumerated points, log-det 0")
     elif both:
-        print(f"✓ {name}: inverse within {trip32:.0e}, log-det {log32:.0e} (float64 {trip64:.0e}, {log64:.0e})")
+        say(f"✓ {name}: inverse within {trip32:.0e}, log-det {log32:.0e} (float64 {trip64:.0e}, {log64:.0e})")
     else:
-        print(f"✓ {name}{way}: log-det within {log32:.0e} (float64 {log64:.0e})")
+        say(f"✓ {name}{way}: log-det within {log32:.0e} (float64 {log64:.0e})")
     measure = "Lebesgue" if bijection.domain is None else bijection.domain.measure
     return BijectionReport(name, measure, tuple(sorted(directions)), trip, log_dets)
 

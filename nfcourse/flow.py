@@ -119,7 +119,9 @@ class Flow(Module):
             base = base.expand(batch)
         return base, None if context is None else context.expand(*shape, *context.shape)
 
-    def draw(self, shape: torch.Size, context=None, temperature: float = 1.0, batch=torch.Size()) -> Tensor:
+    def draw(
+        self, shape: torch.Size, context=None, temperature: float = 1.0, batch=torch.Size()
+    ) -> Tensor:
         """Return draws, with gradients where the base has any; ``batch`` is broadcast with that of the context."""
         base, context = self._start(shape, context, batch)
         z = bases.draw(base, shape, temperature)
@@ -127,7 +129,10 @@ class Flow(Module):
         return x
 
     def sample(
-        self, shape: int | tuple[int, ...] = (), context: Tensor | None = None, temperature: float = 1.0
+        self,
+        shape: int | tuple[int, ...] = (),
+        context: Tensor | None = None,
+        temperature: float = 1.0,
     ) -> Tensor:
         r"""Return draws of shape ``(*shape, *context_batch, *event)``, without gradients.
 
@@ -314,12 +319,14 @@ class FactorOut(Module):
         super().__init__()
         for name, part in (("prior", prior), ("deeper", deeper)):
             if not isinstance(part, Flow):
-                raise ValueError(f"FactorOut expects a Flow as {name}, got {type(part).__name__}.")
+                got = type(part).__name__
+                raise ValueError(f"FactorOut expects a Flow as {name}, got {got}.")
         self.prior, self.deeper, self.context_dim = prior, deeper, deeper.context_dim
 
     def forward(self, context: Tensor | None = None) -> "FactoredDistribution":
         """Return the distribution, of event shape ``(2 C, H, W)``."""
-        return FactoredDistribution(self.prior, self.deeper.distribution(self.deeper.taken(context)))
+        deeper = self.deeper.distribution(self.deeper.taken(context))
+        return FactoredDistribution(self.prior, deeper)
 
     def initialize(self, z: Tensor, context: Tensor | None = None) -> None:
         """Initialise both parts from their half of the batch."""

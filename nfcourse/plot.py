@@ -6,6 +6,7 @@ put into evaluation mode for the call, so that no picture changes it, and gets p
 """
 
 import contextlib
+import io
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -15,13 +16,18 @@ import numpy as np
 import torch
 from cycler import cycler
 from matplotlib.axes import Axes
+from matplotlib.collections import Collection, QuadMesh
+from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, LinearSegmentedColormap
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
 __all__ = [
     "COLORS",
     "CYCLE",
     "DENSITY",
+    "colorbar",
     "density",
     "hist_with_density",
     "history",
@@ -29,6 +35,7 @@ __all__ = [
     "line",
     "scatter",
     "style",
+    "svg",
     "warped_grid",
 ]
 
@@ -60,29 +67,36 @@ _MARKERS = ("o", "^", "s", "D", "v", "P", "X")
 Box = Sequence[float] | Sequence[Sequence[float]]
 
 
+# Points, and lines or polygons, above which a layer of an SVG is stored as a picture; its resolution is sharp at twice
+# the size of a screen's pixels.
+_POINTS, _PATHS, _DPI = 300, 1000, 200
+
+
 def style() -> None:
     """Set the style of the course's figures; call it in the first cell of a chapter.
 
-    Figures have a white background: a page in dark mode shows them on a light plate.
+    Figures have a white background: a page in dark mode shows them on a light plate. In a notebook they are SVG, as
+    :func:`svg` writes it. Sizes are in inches of 96 pixels. The letters are chosen for figures at most 6 wide: a phone
+    shows such a figure at 0.62 of its size, and its smallest letters at 8 pixels. Wider figures belong in two rows.
     """
     mpl.rcParams.update(
         {
-            "figure.figsize": (6.0, 3.6),
+            "figure.figsize": (5.6, 3.4),
             "figure.dpi": 100,
             "savefig.dpi": 100,
             "figure.facecolor": "white",
             "savefig.facecolor": "white",
             "figure.constrained_layout.use": True,
             "figure.constrained_layout.w_pad": 0.07,
-            "font.size": 10,
+            "font.size": 11,
             "font.family": "DejaVu Sans",  # shipped with matplotlib: the same letters on every machine
             "mathtext.fontset": "dejavusans",
             "text.color": COLORS["ink"],
             "axes.prop_cycle": cycler(color=CYCLE),
-            "axes.titlesize": 10.5,
+            "axes.titlesize": 11,
             "axes.titlelocation": "left",
             "axes.titlepad": 7,
-            "axes.labelsize": 10,
+            "axes.labelsize": 11,
             "axes.labelcolor": COLORS["ink"],
             "axes.edgecolor": "#666666",
             "axes.linewidth": 0.7,
@@ -96,8 +110,8 @@ def style() -> None:
             "ytick.color": "#555555",
             "xtick.labelcolor": COLORS["ink"],
             "ytick.labelcolor": COLORS["ink"],
-            "xtick.labelsize": 9,
-            "ytick.labelsize": 9,
+            "xtick.labelsize": 10,
+            "ytick.labelsize": 10,
             "xtick.major.width": 0.7,
             "ytick.major.width": 0.7,
             "xtick.major.size": 3,
@@ -106,11 +120,52 @@ def style() -> None:
             "lines.solid_capstyle": "round",
             "patch.linewidth": 0.6,
             "legend.frameon": False,
-            "legend.fontsize": 9,
+            "legend.fontsize": 10,
             "image.cmap": DENSITY.name,
             "svg.hashsalt": "nfcourse",
+            "svg.fonttype": "path",  # the same letters on every machine
         }
     )
+    _inline()
+
+
+def _inline() -> None:
+    """Let a notebook show figures by :func:`svg`; elsewhere nothing happens."""
+    try:
+        from IPython import get_ipython
+        from matplotlib_inline.backend_inline import set_matplotlib_formats
+    except ImportError:
+        return
+    shell = get_ipython()
+    if shell is None or "inline" not in mpl.get_backend():
+        return
+    set_matplotlib_formats("svg")  # takes the other formats away
+    shell.display_formatter.formatters["image/svg+xml"].for_type(Figure, svg)
+
+
+def _dense(artist) -> bool:
+    if isinstance(artist, Line2D):
+        return artist.get_linestyle() == "None" and len(artist.get_xdata(orig=False)) > _POINTS
+    if isinstance(artist, QuadMesh):
+        return True
+    return isinstance(artist, Collection) and (len(artist.get_offsets()) > _POINTS or len(artist.get_paths()) > _PATHS)
+
+
+def svg(figure: Figure) -> str:
+    """Return a figure as the text of an SVG file, the same at each call: no date, letters as paths.
+
+    Heat maps, clouds of more than 300 points and meshes are pictures in it, at 200 dots per inch.
+
+    Args:
+        figure: The figure; its dense layers are marked as such.
+    """
+    for artist in figure.findobj(_dense):
+        artist.set_rasterized(True)
+    buffer = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": "nfcourse", "svg.fonttype": "path"}):
+        metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", dpi=_DPI, bbox_inches="tight", pad_inches=0.04, metadata=metadata)
+    return buffer.getvalue()
 
 
 def _axes(ax: Axes | None, size: tuple[float, float] | None = None) -> Axes:
@@ -161,7 +216,7 @@ def _looking(f: Callable) -> Iterator[dict]:
 
 def _corner(ax: Axes, text: str) -> None:
     plate = {"boxstyle": "round,pad=0.25", "facecolor": "white", "edgecolor": "none", "alpha": 0.85}
-    ax.text(0.97, 0.03, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=9, bbox=plate, zorder=5)
+    ax.text(0.97, 0.03, text, transform=ax.transAxes, ha="right", va="bottom", fontsize=10, bbox=plate, zorder=5)
 
 
 def density(
@@ -174,6 +229,7 @@ def density(
     integral: bool = True,
     cmap: str | Colormap = DENSITY,
     vmax: float | None = None,
+    colorbar: bool = False,
 ) -> Axes:
     r"""Draw a density in the plane as a heat map, with its integral over the box in the corner.
 
@@ -189,6 +245,8 @@ def density(
         integral: Whether to state the integral.
         cmap: Colour map; the default is perceptually uniform, light where there is no mass.
         vmax: Density of the darkest colour, for several pictures on one scale; the largest value if absent.
+        colorbar: Whether to add a colour bar. Where numbers matter, a picture has one; pictures side by side with one
+            ``vmax`` share one (:func:`colorbar`).
 
     Returns:
         The axes.
@@ -209,7 +267,7 @@ def density(
     if np.isnan(log_p).any():
         raise ValueError(f"log_prob returned NaN, first at the point {grid[np.isnan(log_p)][0]}.")
     p = np.exp(log_p).reshape(n, n)
-    ax = _axes(ax, (4.0, 4.0))
+    ax = _axes(ax, (5.0, 4.0) if colorbar else (4.0, 4.0))
     ax.imshow(
         p,
         extent=(left, right, bottom, top),
@@ -224,7 +282,37 @@ def density(
         _corner(ax, f"∫ = {p.sum() * width * height:.3f}")
     if title is not None:
         ax.set_title(title)
+    if colorbar:
+        _bar(ax)
     return ax
+
+
+def colorbar(axes: Axes | Sequence[Axes], label: str = "density (per unit area)") -> Colorbar:
+    """Add one colour bar, with its unit, to one heat map or to several on one scale.
+
+    Args:
+        axes: The axes of the heat maps, of one figure: one, or a list or an array of them.
+        label: What the colours mean, with its unit.
+
+    Returns:
+        The colour bar.
+
+    Raises:
+        ValueError: If one of the axes has no heat map, or their scales differ: one bar would be wrong for some.
+    """
+    axes = [axes] if isinstance(axes, Axes) else list(np.asarray(axes, dtype=object).flat)
+    if not axes or not all(isinstance(ax, Axes) and ax.images for ax in axes):
+        raise ValueError("colorbar expects axes that each show a heat map; one of them has none.")
+    scales = {tuple(round(v, 12) for v in ax.images[-1].get_clim()) for ax in axes}
+    if len(scales) > 1:
+        text = ", ".join(f"{low:g} to {high:g}" for low, high in sorted(scales))
+        raise ValueError(f"colorbar expects pictures on one scale, got {text}; give density the same vmax.")
+    bar = axes[0].get_figure().colorbar(axes[0].images[-1], ax=axes, label=label, fraction=0.05, pad=0.03, aspect=24)
+    bar.outline.set_visible(False)
+    return bar
+
+
+_bar = colorbar  # density's argument has the same name
 
 
 def scatter(

@@ -1,6 +1,7 @@
-"""Values: looked at where data enter, drawn and moved for a check; and the error of a claim they do not support."""
+"""Values: looked at where data enter, drawn and moved for a check; what is said of a claim, and its error."""
 
 import math
+import textwrap
 
 import numpy as np
 import torch
@@ -9,7 +10,10 @@ from torch.distributions import constraints
 
 from .spaces import Space, real, space_of
 
-__all__ = ["CheckFailed", "draw_inputs", "randomize", "validate", "worst"]
+__all__ = ["CheckFailed", "draw_inputs", "randomize", "say", "validate", "worst"]
+
+#: Columns of a printed line: as many as the page shows without scrolling.
+COLUMNS = 76
 
 
 class CheckFailed(AssertionError):
@@ -22,6 +26,13 @@ class CheckFailed(AssertionError):
     def __init__(self, message: str, miss: float = math.inf):
         super().__init__(f"✗ {message}")
         self.miss = miss
+
+
+def say(verdict: str) -> None:
+    """Print a verdict; one that is longer than a line of the page goes on below it, indented under its first word."""
+    start = " " * (len(verdict) - len(verdict.lstrip()) + 2)  # the mark and the space after it
+    lines = textwrap.wrap(verdict, COLUMNS, subsequent_indent=start, break_long_words=False, break_on_hyphens=False)
+    print("\n".join(lines))
 
 
 def worst(error: np.ndarray) -> tuple[tuple[int, ...], float]:

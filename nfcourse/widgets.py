@@ -27,14 +27,17 @@ __all__ = ["Player", "player"]
 #: Formats of the stored pictures.
 FORMATS = ("webp", "png")
 
+# CSS pixels of an inch, as in the book's SVG figures, and how many times finer the stored pictures are.
+_INCH, _FINER = 96, 1.5
+
 # The colours of the book's theme, else JupyterLab's, else the page's own text colour: dark mode needs no script.
 _STYLE = """
 .nf-player{--nf-text:var(--pst-color-text-base,var(--jp-ui-font-color1,currentColor));
 --nf-line:var(--pst-color-border,var(--jp-border-color1,#8c8c8c));
 --nf-strong:var(--pst-color-primary,var(--jp-brand-color1,#0072b2));
-max-width:100%;margin:.25rem 0 .75rem;color:var(--nf-text)}
+width:100%;max-width:42rem;margin:.25rem auto .75rem;color:var(--nf-text);text-align:start}
 .nf-player .nf-player-controls{display:flex;flex-wrap:wrap;align-items:center;gap:.4rem .75rem;margin:0 0 .5rem;
-max-width:var(--nf-width);font-size:.95rem;line-height:1.4}
+font-size:.95rem;line-height:1.4}
 .nf-player button{flex:none;display:inline-flex;align-items:center;justify-content:center;width:2.25rem;
 height:2.25rem;padding:0;border:1px solid var(--nf-line);border-radius:50%;background:transparent;
 color:var(--nf-strong);cursor:pointer}
@@ -47,13 +50,15 @@ color:var(--nf-strong);cursor:pointer}
 .nf-player output{flex:none;min-width:var(--nf-digits);padding:0;font-variant-numeric:tabular-nums;font-weight:600;
 color:inherit}
 .nf-player button:disabled,.nf-player input:disabled{opacity:.5;cursor:default}
-.nf-player .nf-player-frames{width:var(--nf-width);max-width:100%;aspect-ratio:var(--nf-ratio);line-height:0;
-background:#fff;border-radius:.25rem;overflow:hidden}
+.nf-player .nf-player-frames{width:var(--nf-width);max-width:100%;margin:0 auto;aspect-ratio:var(--nf-ratio);
+line-height:0;background:#fff;border-radius:.25rem;overflow:hidden}
 .nf-player .nf-player-frames img{display:block;width:100%!important;height:auto!important;max-width:none!important;
 margin:0!important;padding:0!important;border-radius:0!important}
 .nf-player .nf-player-frames img[hidden]{display:none!important}
 html[data-theme=dark] .bd-content div.cell_output .text_html:has(>div.nf-player){
 background:none;color:inherit;padding:0}
+@media print{.nf-player button,.nf-player input,.nf-player noscript{display:none!important}
+.nf-player{break-inside:avoid}.nf-player label{justify-content:center}.nf-player output{min-width:0}}
 """
 
 # One script serves every player that it finds unprepared, by class and not by id: two equal players on a page, or a
@@ -136,6 +141,14 @@ def _texts(values: list) -> list[str]:
     return [(t.lstrip("-") if not float(t) else t).replace("-", "−") for t in texts]
 
 
+def _words(texts: Sequence[str] | Callable, values: list) -> list[str]:
+    """Return the slider's texts as the caller wants them: one a value."""
+    words = [texts(v) for v in values] if callable(texts) else list(texts)
+    if len(words) != len(values) or not all(isinstance(w, str) and w.strip() for w in words):
+        raise ValueError(f"texts expects one text for each of {len(values)} values, got {words!r}.")
+    return words
+
+
 def _alternatives(alt: str | Callable, values: list, texts: list[str]) -> list[str]:
     if callable(alt):
         result = [alt(v) for v in values]
@@ -175,7 +188,8 @@ def _render(draw: Callable, value, fmt: str) -> tuple[bytes, tuple[int, int]]:
             figure = figure.get_figure(root=True)
         if not isinstance(figure, Figure):
             raise ValueError(f"draw expects to return a matplotlib Figure, got {type(figure).__name__} for {value!r}.")
-        width, height = (round(100 * side) for side in figure.get_size_inches())
+        width, height = (round(_INCH * side) for side in figure.get_size_inches())
+        figure.set_dpi(_FINER * _INCH)
         canvas = FigureCanvasAgg(figure)
         canvas.draw()
         picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
@@ -195,8 +209,8 @@ def _image(picture: bytes, fmt: str, alt: str, size: tuple[int, int], more: str 
 def _same_size(size: tuple[int, int], first: tuple[int, int], value) -> None:
     if size != first:
         raise ValueError(
-            f"player expects figures of one size, so that nothing jumps: the first is {first[0] / 100:g} by "
-            f"{first[1] / 100:g} inches, the one for {value!r} is {size[0] / 100:g} by {size[1] / 100:g}."
+            f"player expects figures of one size, so that nothing jumps: the first is {first[0] / _INCH:.3g} by "
+            f"{first[1] / _INCH:.3g} inches, the one for {value!r} is {size[0] / _INCH:.3g} by {size[1] / _INCH:.3g}."
         )
 
 
@@ -260,6 +274,7 @@ def player(
     alt: str | Callable[..., str],
     interval: int = 400,
     fmt: str = "webp",
+    texts: Sequence[str] | Callable[..., str] | None = None,
 ):
     """Show the figures ``draw(value)`` under a slider with a play button.
 
@@ -268,18 +283,22 @@ def player(
     Args:
         draw: Makes the figure of one value, always of the same size; its figures are closed.
         values: One value per frame, in the order of the slider.
-        label: The slider's name.
-        alt: Alternative text of a frame: a text with ``{}`` for the value, or a function of the value.
+        label: The slider's name, with its unit: ``"training steps"``, not ``"snapshot"``.
+        alt: Alternative text of a frame: a text with ``{}`` for the slider's text, or a function of the value. It says
+            what is seen in **this** frame; what happens along the slider is the caption's matter.
         interval: Milliseconds per frame while playing.
         fmt: Format of the pictures: ``"webp"`` (smaller) or ``"png"``.
+        texts: What the slider says at each value, where the value itself says little: one text a value, or a function
+            of the value (``lambda k: f"{steps[k]} steps"``). The value with as few decimals as needed if absent.
 
     Returns:
         A :class:`Player` of plain HTML if the environment variable ``NFCOURSE_STATIC`` is set (and not 0), or if
         ipywidgets is not installed; else ipywidgets that draw each frame anew. A notebook displays either.
 
     Raises:
-        ValueError: If there are no values, ``draw`` does not return a figure, the figures differ in size, ``alt`` does
-            not tell the frames apart, ``interval`` is not positive or ``fmt`` unknown.
+        ValueError: If there are no values, ``draw`` does not return a figure, the figures differ in size, ``texts``
+            does not give one text a value, ``alt`` does not tell the frames apart, ``interval`` is not positive or
+            ``fmt`` unknown.
     """
     values = [_plain(v) for v in values]
     if not values:
@@ -288,7 +307,7 @@ def player(
         raise ValueError(f"fmt expects one of {FORMATS}, got {fmt!r}.")
     if interval <= 0:
         raise ValueError(f"interval expects a positive number of milliseconds, got {interval}.")
-    texts = _texts(values)
+    texts = _texts(values) if texts is None else _words(texts, values)
     arguments = (draw, values, texts, label, _alternatives(alt, values, texts), int(interval), fmt)
     if os.environ.get("NFCOURSE_STATIC", "0") not in ("", "0"):
         return _static(*arguments)
@@ -296,3 +315,6 @@ def player(
         return _live(*arguments)
     except ImportError:
         return _static(*arguments)
+
+
+from .live import live  # noqa: E402, F401

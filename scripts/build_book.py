@@ -18,7 +18,7 @@ HTML = BUILD / "html"
 STAMP = BUILD / "digest"
 NEW = BUILD / "new"
 SOURCES = ("_config.yml", "_toc.yml", "requirements.txt", "scripts/build_book.py", "book/**/*", "chapters/**/*",
-           "nfcourse/**/*.py")  # fmt: skip
+           "nfcourse/**/*.py", "nfcourse/assets/live/*", "scripts/mutants.py", "plain/*.ipynb")  # fmt: skip
 
 
 def digest():

@@ -6,6 +6,7 @@ book/status.json, from which every page takes its times, keeps the rows of chapt
 
 import json
 import platform
+import re
 import sys
 from pathlib import Path
 
@@ -40,8 +41,29 @@ def measure(path):
         seconds = sum(kernel.cpu_times()[:2])
         client.set_widgets_metadata()
     notebook.metadata.pop("widgets", None)
+    fold(notebook)
+    state(notebook, seconds, peak / 1e9)
     nbformat.write(notebook, path)
     return round(seconds, 1), round(peak / 1e9, 2)
+
+
+def fold(notebook):
+    """Fold in JupyterLab what the book folds: it does not know the tags, only metadata of its own."""
+    for cell in notebook.cells:
+        tags = cell.metadata.get("tags", [])
+        hidden = {"source_hidden": "hide-input" in tags, "outputs_hidden": "hide-output" in tags}
+        cell.metadata.pop("jupyter", None)
+        if any(hidden.values()):
+            cell.metadata["jupyter"] = {key: True for key, on in hidden.items() if on}
+
+
+def state(notebook, seconds, gigabytes):
+    """Write into the header what the run took."""
+    line = f"Run time: about {seconds:.0f} s on one core; peak memory: {gigabytes:.1f} GB."
+    header = notebook.cells[0]
+    header.source, found = re.subn(r"^Run time: .*$", line, header.source, flags=re.MULTILINE)
+    if found != 1:
+        raise SystemExit(f"expected one line in the header that begins with 'Run time: ', found {found}.")
 
 
 def _peak(process):

@@ -7,6 +7,7 @@ says so, and in processes with ``NFCOURSE_NO_TYPECHECK=1``.
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -106,9 +107,44 @@ class _Status:
             terminalreporter.write_line(f"{name:44} {measure:9} {directions:17} {trip:10.1e}  {log_det:.1e}")
 
 
+class _Minutes:
+    """Add up where the core-minutes of a run go: planned are 15 to 20 for 20 chapters on two cores."""
+
+    def __init__(self):
+        self.seconds = dict.fromkeys(KINDS.values(), 0.0)
+
+    def pytest_runtest_logreport(self, report):
+        self.seconds[_kind(report.nodeid)] += report.duration
+
+    def pytest_terminal_summary(self, terminalreporter):
+        total = sum(self.seconds.values())
+        if total > 60:
+            for kind, seconds in self.seconds.items():
+                terminalreporter.write_line(f"{kind:12} {seconds / 60:5.1f} core-minutes")
+            terminalreporter.write_line(f"{'all':12} {total / 60:5.1f} core-minutes")
+
+
+# The first that fits a test's address says its kind.
+KINDS = {
+    r"^chapters/": "notebooks",
+    r"test_mutants|test_badges": "mutants",
+    r"test_(book|page_fit|live|search|figures|lab|pdf|pages)\b": "browser",
+    r"assignments|grad": "assignments",
+    r"": "package",
+}
+
+
+def _kind(nodeid):
+    return next(kind for pattern, kind in KINDS.items() if re.search(pattern, nodeid.split("::")[0]))
+
+
 @pytest.hookimpl(tryfirst=True)  # before the plugin that reads the marks
 def pytest_collection_modifyitems(items):
-    """Let one worker have all cells of a chapter, all tests of a file, but of a browser test's file one page."""
+    """Let one worker have all cells of a chapter, all tests of a file, but of the browser's tests those of one page.
+
+    A page's tests stand together, so that it is opened once.
+    """
+    places = {}
     for item in items:
         group = item.path.name
         if "browser" in getattr(item, "fixturenames", ()):
@@ -116,11 +152,14 @@ def pytest_collection_modifyitems(items):
             page = next((v for v in parameters.values() if v in PAGES), "")
             group = f"page:{page}" if page else group
         item.add_marker(pytest.mark.xdist_group(group))
+        places[item] = (1, group) if group.startswith("page:") else (0, "")
+    items.sort(key=places.get)
 
 
 def pytest_configure(config):
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(_Status(), "nfcourse-status")
+        config.pluginmanager.register(_Minutes(), "nfcourse-minutes")
 
 
 @pytest.fixture(scope="session")

@@ -56,6 +56,29 @@ def test_differs_and_holds(capsys):
         check.differs("equal", 1.0, 1.0, by=0.0)
 
 
+def test_long_verdicts_go_on_below(capsys):
+    """No line is cut on the page, the mark stands alone at the left, and the error stays one line."""
+    name = "the share of points that the left half of a very long and winding name of a measurement has"
+    check.close(name, 1.0, 1.0, tol=0.1)
+    check.differs(f"  {name}", 1.0, 2.0, by=0.1)
+    check.holds(name, True)
+    check.answer("ex-03-mistake", 3.0)
+    check.check_bijection(Affine(2), name=name)
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 76 and len(lines) >= 10
+    assert lines[0].startswith("✓ the share of") and lines[1].startswith("  ") and lines[1][2] != " "
+    first = next(k for k, line in enumerate(lines) if line.startswith("  ✓ the share"))
+    assert lines[first + 1].startswith("    ") and lines[first + 1][4] != " "
+    assert sum(line.lstrip()[0] in "✓✗" for line in lines) == 5
+    said = " ".join(line.strip() for line in lines[:2])
+    assert said == f"✓ {name}: 1, expected 1 ± 0.1", "words are lost"
+    check.holds("det T =  1.00, as it  stands", True)
+    assert capsys.readouterr().out == "✓ det T =  1.00, as it  stands\n"
+    with pytest.raises(check.CheckFailed) as failed:
+        check.close(name, 1.0, 2.0, tol=0.1)
+    assert "\n" not in str(failed.value) and name in str(failed.value)
+
+
 @pytest.mark.parametrize("dim", [1, 2, 3])
 def test_integral(dim):
     low, high = (-8.0, 8.0) if dim == 1 else ([-8.0] * dim, [8.0] * dim)
@@ -125,12 +148,12 @@ def test_answers_are_looked_up_and_a_wrong_one_gets_a_hint(capsys):
     assert check.answer("ex-03-mistake", 9) and check.answer("ex-03-mistake", torch.tensor(9.0004))
     assert capsys.readouterr().out == "✓ ex-03-mistake: 9 (within 0.001 of the truth)\n" * 2
     assert not check.answer("ex-03-mistake", 3.0)
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("✗ ex-03-mistake: not yet") and "Hint: " in out and "within 0.001" in out
     assert "9" not in out, "the truth is given away"
     for odd in (None, "half", [0.5, 0.5], [[1], [2, 3]], float("nan")):
         assert not check.answer("ex-03-mistake", odd)
-    out = capsys.readouterr().out
+    out = " ".join(capsys.readouterr().out.split())
     assert "not answered yet" in out and "got str" in out and "got 2 numbers" in out
     assert check.answer("ex-10-count", [3072, 1]) and not check.answer("ex-10-count", [1, 3072])
     with pytest.raises(ValueError, match="did you mean 'ex-03-mistake'"):

@@ -1,5 +1,6 @@
 """The pages around the chapters: what they state is what the files say, and everything that they promise is there."""
 
+import importlib
 import importlib.util
 import json
 import math
@@ -239,14 +240,30 @@ def test_paths_are_those_of_the_design(ours, made):
     assert paths["You know measure theory"] == [n for n in ours.chapters if n not in ("01", "02")]
 
 
-def test_reading_times_are_computed(made, ours):
+def test_reading_times_are_those_of_the_headers(made, ours):
     number = next(iter(ours.written))
-    words = len(made.FOLDED.sub("", ours.prose[number]).split())
-    assert made.minutes(ours, number) == words / made.MAIN_WORDS_A_MINUTE < made.minutes(ours, number, everything=True)
-    assert "hidden" not in made.FOLDED.sub("", "a\n\n::::{prf:proof}\n:class: dropdown\n\nhidden\n::::\n\nb")
+    reading, exercises = made.minutes(ours, number)
+    assert f"Reading time: about {reading} minutes, and {exercises} more with the exercises." in ours.prose[number]
+    ours.prose[number] = text = ours.prose[number].replace("Reading time", "Reading")
+    with pytest.raises(made.ResultError, match="expected in its header"):
+        made.minutes(ours, number)
+    ours.prose[number] = text.replace("Reading:", "Reading time:")
     assert [made.duration(m) for m in (2, 52, 61, 100, 119)] == [
         f"{t}\N{NO-BREAK SPACE}{u}" for t, u in (("5", "min"), ("50", "min"), ("1", "h"), ("1¾", "h"), ("2", "h"))
     ]
+
+
+def test_code_that_is_linked_exists(made, ours):
+    """Every {py:class} and {py:func} of the book names something that can be imported, where it is documented."""
+    texts = [*ours.prose.values(), *(page.read_text("utf8") for page in PROSE)]
+    names = {name for text in texts for name in re.findall(r"\{py:(?:class|func|meth)\}`(?:[^`<]*<)?([\w.]+)>?`", text)}
+    documented = [module for _, modules in made.GROUPS.values() for module in modules]
+    assert len(names) > 20
+    for name in names:
+        module = max((m for m in documented if name.startswith(m + ".")), key=len)
+        thing = importlib.import_module(module)
+        for part in name.removeprefix(module + ".").split("."):
+            thing = getattr(thing, part)
 
 
 def test_run_times_have_one_source(pages, ours):

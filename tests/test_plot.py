@@ -90,6 +90,50 @@ def test_density_uses_the_given_axes_and_may_leave_the_integral_out():
     assert not ax.texts and ax.images[0].get_clim() == (0, 1)
 
 
+def test_density_with_a_colour_bar_says_the_unit():
+    ax = plot.density(gauss, colorbar=True, vmax=0.2)
+    bar = ax.images[0].colorbar
+    assert bar.ax.get_ylabel() == "density (per unit area)" and bar.vmax == 0.2
+    assert plot.density(gauss).images[0].colorbar is None
+
+
+def test_one_colour_bar_for_several_pictures():
+    figure, axes = plt.subplots(2, 2)
+    for ax in axes.flat:
+        plot.density(gauss, ax=ax, vmax=0.3)
+    bar = plot.colorbar(axes, "mass (per cell)")
+    assert len(figure.axes) == 5 and bar.ax.get_ylabel() == "mass (per cell)"
+    drawn(axes[0, 0])
+    assert bar.ax.get_window_extent().x0 > max(ax.get_window_extent().x1 for ax in axes.flat)
+
+
+def test_a_colour_bar_that_would_be_wrong_is_refused():
+    _, axes = plt.subplots(1, 2)
+    with pytest.raises(ValueError, match="each show a heat map"):
+        plot.colorbar(axes)
+    for ax, vmax in zip(axes, (0.1, 0.2), strict=True):
+        plot.density(gauss, ax=ax, vmax=vmax)
+    with pytest.raises(ValueError, match="on one scale, got 0 to 0.1, 0 to 0.2"):
+        plot.colorbar(axes)
+    with pytest.raises(ValueError, match="each show a heat map"):
+        plot.colorbar([])
+
+
+def test_letters_can_be_read_on_a_phone():
+    """A figure of 6 inches is shown at 345 of its 576 pixels; a point is 96 / 72 of them."""
+    width = plt.rcParams["figure.figsize"][0]
+    assert width <= 6
+    for name in ("xtick.labelsize", "ytick.labelsize", "legend.fontsize", "axes.labelsize", "font.size"):
+        assert plt.rcParams[name] * 96 / 72 * 345 / (6 * 96) >= 7.95, name
+    ax = plot.density(gauss)
+    assert ax.texts[0].get_fontsize() >= 10
+
+
+def test_style_is_silent_outside_of_notebooks(capsys):
+    plot.style()
+    assert capsys.readouterr() == ("", "")
+
+
 def test_density_does_not_change_a_model_and_asks_in_its_dtype():
     flow = nf.Flow(nf.StandardNormal(2), nf.Compose(nf.BatchNorm(2), nf.Affine(2))).double()
     before = {k: v.clone() for k, v in flow.state_dict().items()}

@@ -120,10 +120,10 @@ def test_frames_have_texts_and_one_size_and_the_first_is_visible(static):
     assert [f["alt"] for f in frames] == [f"A line of slope {v}" for v in (0.5, "1.0", 1.5)]
     assert [f["data-value"] for f in frames] == ["0.5", "1.0", "1.5"]
     assert [f.has_attr("hidden") for f in frames] == [False, True, True]
-    assert {(f["width"], f["height"]) for f in frames} == {("300", "200")}
+    assert {(f["width"], f["height"]) for f in frames} == {("288", "192")}  # 3 by 2 inches on the page
     for f in frames:
         data = re.fullmatch(r"data:image/webp;base64,([A-Za-z0-9+/=]+)", f["src"]).group(1)
-        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (300, 200)
+        assert Image.open(io.BytesIO(base64.b64decode(data))).size == (432, 288), "blurred on fine screens"
 
 
 def test_png(static):
@@ -172,6 +172,21 @@ def test_alt_may_name_the_value_twice_format_it_or_be_a_function(static):
     assert [f["alt"] for f in soup(make((1, 2), alt=lambda v: "x" * v)).find_all("img")] == ["x", "xx"]
 
 
+@pytest.mark.parametrize("texts", [["3 steps", "9 steps", "21 steps"], lambda k: f"{(3, 9, 21)[k]} steps"])
+def test_the_slider_says_what_the_value_means(static, texts):
+    player = make((0, 1, 2), alt="A line after {}", texts=texts)
+    frames = soup(player).find_all("img")
+    assert [f["data-value"] for f in frames] == ["3 steps", "9 steps", "21 steps"]
+    assert frames[2]["alt"] == "A line after 21 steps" and soup(player).find("output").text == "3 steps"
+    assert player.id != make((0, 1, 2), alt="A line after {}").id
+
+
+def test_the_live_slider_says_it_too(live):
+    _, slider, frame = parts(make((0, 1), alt="A line after {}", texts=["3 steps", "9 steps"]))
+    slider.index = 1
+    assert slider.label == "9 steps" and 'alt="A line after 9 steps"' in frame.value
+
+
 def test_figures_are_closed_and_other_figures_are_not(static):
     mine = plt.figure()
     make()
@@ -207,6 +222,9 @@ def test_no_values(static, values):
         ({"alt": "{name}"}, "alt expects a text with {}"),
         ({"alt": ""}, "alt expects"),
         ({"alt": lambda v: None}, "alt expects a text for every value"),
+        ({"texts": ["one", "two"]}, "texts expects one text for each of 3 values"),
+        ({"texts": lambda v: v}, "texts expects one text for each"),
+        ({"texts": ["a", " ", "c"]}, "texts expects one text for each"),
     ],
 )
 def test_clear_errors(request, mode, options, message):
@@ -350,6 +368,25 @@ def test_play_can_be_paused(page):
     assert button.get_attribute("aria-pressed") == "true"
     button.click()
     assert button.get_attribute("aria-pressed") == "false" and shown(root) == "0.5"
+
+
+def test_players_are_centred_in_one_width_and_print_one_frame_without_controls(page):
+    from selenium.webdriver.common.by import By
+
+    measure = """return [...document.querySelectorAll(".nf-player")].map(p => {
+      const box = p.getBoundingClientRect(), frame = p.querySelector(".nf-player-frames").getBoundingClientRect();
+      return [box.width, frame.left - box.left - (box.right - frame.right), frame.width]; })"""
+    found = page.execute_script(measure)
+    assert len({width for width, _, _ in found}) == 1
+    assert all(abs(off) <= 1 and width == 288 for _, off, width in found)
+    root = page.find_elements(By.CLASS_NAME, "nf-player")[0]
+    page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        controls = root.find_elements(By.CSS_SELECTOR, "button, input")
+        assert [c.is_displayed() for c in controls] == [False, False]
+        assert shown(root) == "0.5" and "Slope" in root.text
+    finally:
+        page.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
 
 
 def test_no_accessibility_violation_and_no_console_error(page):

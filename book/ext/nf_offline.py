@@ -29,7 +29,7 @@ def _copy(app):
     if app.builder.format != "html":
         return
     destination = Path(app.outdir) / "_static" / "vendor" / "mathjax"
-    for part in ("tex-chtml.js", "output/chtml/fonts", "input/tex/extensions"):
+    for part in ("tex-chtml.js", "ui/lazy.js", "output/chtml/fonts", "input/tex/extensions"):
         source, target = _mathjax_root() / part, destination / part
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
@@ -38,20 +38,10 @@ def _copy(app):
             shutil.copy2(source, target)
 
 
-# (pattern, replacement, why it is needed)
-MENDS = [
-    (r'(<div class="proof [^"]*dropdown[^"]*")[^>]*>\s*<p>Proof\. ', r'\1>\n<p class="admonition-title">Proof</p>\n<p>',
-     "a proof has no title: the script that folds it stops, and every later solution on the page stays open"),
-    (r' id="(?:proof|solution|exercise)(?:-content)?"', "", "the same id for each of them"),
-    (r' role="(?:list|doc-biblioentry)"', "", "a list of citations without list items, and an obsolete role"),
-]  # fmt: skip
-
-
 def _mend(app, page, template, context, doctree):
-    """Correct the HTML that the extensions for proofs, exercises and citations write."""
-    for pattern, replacement, _ in MENDS:
-        if context.get("body"):
-            context["body"] = re.sub(pattern, replacement, context["body"])
+    """Take out obsolete roles: a list of citations has no list items, and doc-biblioentry is no longer one."""
+    if context.get("body"):
+        context["body"] = re.sub(r' role="(?:list|doc-biblioentry)"', "", context["body"])
 
 
 def _number_by_file_name():

@@ -38,13 +38,8 @@ from sphinxcontrib.bibtex.plugin import register_plugin as register_citation
 from sphinxcontrib.bibtex.style.referencing.author_year import AuthorYearReferenceStyle
 from sphinxcontrib.bibtex.style.referencing.basic_label import BasicLabelParentheticalReferenceStyle
 
-#: words of the main line that a reader takes in a minute, and words of everything, proofs and exercises included: from
-#: one trial reading of Chapters 1, 2, 3, 8 and 9 as they first stood, 25,900 words in 9.5 hours, 37,100 in 21.5
-MAIN_WORDS_A_MINUTE = 45
-ALL_WORDS_A_MINUTE = 29
-
-#: what is folded on the page: proofs, hints, solutions; and exercises, which are work and not reading
-FOLDED = re.compile(r"^(:{3,}|`{3,})\{(?:prf:proof|dropdown|solution|exercise)\b[^\n]*\n.*?^\1[ \t]*$", re.M | re.S)
+#: what the header of a chapter states; a test holds the first number to what scripts/reading.py counts on the page
+TIMES = re.compile(r"^Reading time: about (\d+) minutes, and (\d+) more with the exercises\.$", re.M)
 
 
 class ResultError(SphinxError):
@@ -123,11 +118,12 @@ def short(number):
     return number.lstrip("0") or "0"
 
 
-def minutes(book, number, everything=False):
-    """Reading minutes of a written chapter, from its words."""
-    text = book.prose[number]
-    words = len((text if everything else FOLDED.sub("", text)).split())
-    return words / (ALL_WORDS_A_MINUTE if everything else MAIN_WORDS_A_MINUTE)
+def minutes(book, number):
+    """Minutes of a written chapter, as its header states them: the main line, and its exercises."""
+    stated = TIMES.search(book.prose[number])
+    if stated is None:
+        raise ResultError(f"Chapter {number}: expected in its header: {TIMES.pattern.strip('^$')}")
+    return int(stated[1]), int(stated[2])
 
 
 def duration(value):
@@ -167,7 +163,7 @@ def map_of_chapters(book):
         if row["file"]:
             seconds = book.status.get(row["file"].stem, {}).get("seconds")
             run = f"{seconds:.0f} s" if seconds is not None else ""
-            rows.append([link(book, number, title=True), row["question"], duration(minutes(book, number)), run])
+            rows.append([link(book, number, title=True), row["question"], duration(minutes(book, number)[0]), run])
         else:
             about = row.get("topic") or row["question"]
             rows.append([link(book, number, title=True), f"*{about}*", "", ""])
@@ -189,7 +185,7 @@ def paths(book):
     for path in book.walk["paths"]:
         numbers = path_chapters(book, path)
         done = [n for n in numbers if n in book.written]
-        reading = sum(minutes(book, n) for n in done)
+        reading = sum(minutes(book, n)[0] for n in done)
         names = [link(book, n).replace("Chapter ", "") if n in done else f"*{short(n)}*" for n in numbers]
         rows.append([f"**{path['name']}**", path["for"], " · ".join(names), duration(reading)])
     return table(["path", "for whom", "chapters (those to come in italics)", "reading, as written"], rows, "lllr")
@@ -201,9 +197,8 @@ def status(book):
     for number, row in book.written.items():
         found = book.status.get(row["file"].stem)
         times = [f"{found['seconds']:.0f} s", f"{found['memory_gb']:.1f} GB"] if found else ["not run yet", ""]
-        long = duration(minutes(book, number, everything=True))
-        rows.append([link(book, number, title=True), *times, duration(minutes(book, number)), long])
-    head = ["chapter", "run time", "peak memory", "main line", "with proofs and exercises"]
+        rows.append([link(book, number, title=True), *times, *map(duration, minutes(book, number))])
+    head = ["chapter", "run time", "peak memory", "main line", "exercises"]
     return table(head, rows, "lrrrr")
 
 
@@ -213,9 +208,9 @@ def instructors(book):
     for number, row in book.written.items():
         found = book.status.get(row["file"].stem)
         run = f"{found['seconds']:.0f} s" if found else ""
-        times = [duration(minutes(book, number, everything=everything)) for everything in (False, True)]
+        times = map(duration, minutes(book, number))
         rows.append([link(book, number, title=True), row["class"], str(book.predictions(number)), *times, run])
-    head = ["chapter", "a task that works in class", "predictions", "main line", "everything", "run"]
+    head = ["chapter", "a task that works in class", "predictions", "main line", "exercises", "run"]
     return table(head, rows, "llrrrr")
 
 
@@ -493,8 +488,8 @@ def leaderboard(dataset):
             if r["where"] not in sources:
                 sources.append(r["where"])
             source = "abcdefghijklmnopqrstuvwxyz"[sources.index(r["where"])]
-            sizes = [f"{r['parameters']:,}", f"{r['steps']:,}", seconds, str(len(r["seeds"]))]
-            cells.append([f"{r['model']}{note} ({source})", bits_text(r), r["kind"], *sizes])
+            counts = [f"{r['parameters']:,}", f"{r['steps']:,}", seconds, str(len(r["seeds"]))]
+            cells.append([f"{r['model']}{note} ({source})", bits_text(r), r["kind"], *counts])
         if not cells:
             return "No result yet.\n"
         head = ["model", "bits", "kind", "parameters", "steps", "seconds", "seeds"]
@@ -801,8 +796,6 @@ MAKERS = {
     "chart precision inverse first": chart_precision("inverse_first_"),
     "chart image": chart_image,
     "api": api_table,
-    "main words": lambda book: str(MAIN_WORDS_A_MINUTE),
-    "all words": lambda book: str(ALL_WORDS_A_MINUTE),
 }
 for _kind, _file, _keys in (
     ("couplings", "bench_coupling.json", ()),

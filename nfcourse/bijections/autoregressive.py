@@ -67,7 +67,7 @@ class MAF(Bijection):
     def params(self, x: Tensor, context: Tensor | None = None) -> Tensor | Sequence[Tensor]:
         r"""Return the parameters :math:`h(x, c)` of all coordinates, ``(P, *batch, D)``."""
         check_event(x, (self.dim,), "MAF", self.made.layers[0].weight)
-        # under autocast the network answers in a shorter format; the map itself keeps that of its points
+        # under autocast the network answers in a shorter format than that of the points
         return self.transformer.arrange(self.made(x, context).to(x.dtype), -1)
 
     def inverse(self, x, context=None):
@@ -114,7 +114,9 @@ class SlowMAF(Bijection):
         self.dim, self.event_shape, self.context_dim, self.maf = maf.dim, maf.event_shape, maf.context_dim, maf
         self.domain = self.codomain = maf.domain
 
-    def _loop(self, value: Tensor, context: Tensor | None, forward: bool) -> tuple[Tensor, Tensor]:
+    def _loop(
+        self, value: Tensor, context: Tensor | None, forward: bool
+    ) -> tuple[Tensor, Tensor]:
         check_event(value, (self.dim,), "SlowMAF")
         tau = self.maf.transformer.forward if forward else self.maf.transformer.inverse
         rank = self.maf.made.order.argsort()

@@ -13,21 +13,22 @@ class Bijection(Module):
     r"""A bijection :math:`x = f(z \mid c)` from base to data.
 
     Both methods return ``(value, log_det)``, where ``log_det`` is
-    :math:`\log\lvert\det J\rvert` of the map **just evaluated**, at the point where it was evaluated:
+    :math:`\log\lvert\det J\rvert` of the map **just evaluated**, where it was evaluated:
 
     .. math::
         \texttt{forward}(z) = \bigl(f(z),\; \log\lvert\det J_f(z)\rvert\bigr), \qquad
         \texttt{inverse}(x) = \bigl(f^{-1}(x),\; \log\lvert\det J_{f^{-1}}(x)\rvert\bigr).
 
-    That is the log of the change of volume, by the reference measures of ``domain`` and ``codomain``; densities are
-    divided by it: the Jacobian for Lebesgue measure, 0 for counting measure, :math:`\tfrac12\log\det ((JE)^\top (JE))`
-    for surfaces, :math:`E` an orthonormal tangent basis. A map that has one direction only overrides that one.
+    It is the log of the change of volume, by the reference measures of ``domain`` and
+    ``codomain``; densities are divided by it. Lebesgue measure: the Jacobian. Counting: 0.
+    Surfaces: :math:`\tfrac12\log\det ((JE)^\top (JE))`, :math:`E` an orthonormal tangent basis.
+    A map that has one direction only overrides that one.
 
     Attributes:
         event_dim: Number of trailing dimensions that form one point; equal on both sides.
         event_shape: Shape of one point on the base side, ``None`` where several fit.
-        context_dim: Number of trailing dimensions of one context, ``None`` for a map that takes none and ignores it.
-        domain: Space of :math:`z`; ``None`` for a map that moves entries about, whatever they are.
+        context_dim: The same of one context, ``None`` for a map that takes none and ignores it.
+        domain: Space of :math:`z`; ``None`` for a map that moves entries about.
         codomain: Space of :math:`x`; ``None`` likewise.
 
     Shapes:
@@ -43,7 +44,9 @@ class Bijection(Module):
 
     def forward(self, z: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""Return :math:`x = f(z)` and :math:`\log\lvert\det J_f(z)\rvert`."""
-        raise NotImplementedError(f"{type(self).__name__} has no forward map (base -> data); use `inverse`.")
+        raise NotImplementedError(
+            f"{type(self).__name__} has no forward map (base -> data); use `inverse`."
+        )
 
     def inverse(self, x: Tensor, context: Tensor | None = None) -> tuple[Tensor, Tensor]:
         r"""Return :math:`z = f^{-1}(x)` and :math:`\log\lvert\det J_{f^{-1}}(x)\rvert`."""
@@ -55,18 +58,19 @@ class Bijection(Module):
     @property
     def directions(self) -> frozenset[str]:
         """Those of ``"forward"`` and ``"inverse"`` that the class of this map overrides."""
-        return frozenset(d for d in ("forward", "inverse") if getattr(type(self), d) is not getattr(Bijection, d))
+        both, own = ("forward", "inverse"), type(self)
+        return frozenset(d for d in both if getattr(own, d) is not getattr(Bijection, d))
 
-    def initialize(self, value: Tensor, context: Tensor | None = None, direction: str = "inverse") -> Tensor:
-        """Set parameters from a batch of data, where the layer does so, and return what it becomes.
+    def initialize(self, value: Tensor, context=None, direction: str = "inverse") -> Tensor:
+        """Set parameters from a batch of data, where a layer does so; return what it becomes.
 
-        The default sets nothing. Containers chain the calls: from the data side to the base, or, under
+        The default sets nothing. Containers chain the calls: from data to base, or, under
         :class:`Inverse`, with ``direction="forward"``, the other way.
         """
         return getattr(self, direction)(value, context)[0]
 
     def forward_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
-        """Return the event shape of :math:`x` for that of :math:`z`: the same, unless a layer moves entries about."""
+        """Return the event shape of :math:`x` for that of :math:`z`; by default the same."""
         return tuple(shape)
 
     def inverse_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -169,7 +173,7 @@ class Compose(Bijection):
 class Inverse(Bijection):
     r"""The same bijection read backwards: ``Inverse(f).forward`` is ``f.inverse``.
 
-    IAF is ``Inverse(MAF)``; a paper that writes its flow from data to base is used through this class.
+    IAF is ``Inverse(MAF)``; a paper's flow from data to base is used through this class.
 
     Args:
         bijection: The map to reverse.
@@ -179,7 +183,8 @@ class Inverse(Bijection):
         super().__init__()
         self.bijection = bijection
         self.event_dim, self.context_dim = bijection.event_dim, bijection.context_dim
-        self.event_shape = bijection.event_shape and bijection.forward_shape(bijection.event_shape)
+        shape = bijection.event_shape
+        self.event_shape = shape and bijection.forward_shape(shape)
         self.domain, self.codomain = bijection.codomain, bijection.domain
 
     @property
@@ -198,7 +203,8 @@ class Inverse(Bijection):
 
     def initialize(self, value, context=None, direction="inverse"):
         """Initialise the bijection from its other side."""
-        return self.bijection.initialize(value, context, "forward" if direction == "inverse" else "inverse")
+        other = "forward" if direction == "inverse" else "inverse"
+        return self.bijection.initialize(value, context, other)
 
     def forward_shape(self, shape):
         """Return ``bijection.inverse_shape(shape)``."""

@@ -153,7 +153,9 @@ class PReLU(Bijection):
         self.event_shape = as_event_shape(shape, "PReLU")
         self.event_dim = len(self.event_shape)
         if not slope > 0:
-            raise ValueError(f"PReLU expects a slope > 0 (at 0 the left half-line collapses), got {slope}.")
+            raise ValueError(
+                f"PReLU expects a slope > 0 (at 0 the left half-line collapses), got {slope}."
+            )
         self.log_slope = nn.Parameter(torch.full(self.event_shape, math.log(slope)))
 
     def _scale(self, value: Tensor, log_slope: Tensor) -> tuple[Tensor, Tensor]:

@@ -52,14 +52,20 @@ class Squeeze(Bijection):
     def forward_shape(self, shape):
         """Return ``(C, H, W)`` for ``(4 C, H / 2, W / 2)``."""
         if len(shape) < 3 or shape[-3] % 4:
-            raise ValueError(f"Squeeze expects (*batch, 4 C, H / 2, W / 2) on the base side, got {tuple(shape)}.")
+            raise ValueError(
+                "Squeeze expects (*batch, 4 C, H / 2, W / 2) on the base side, "
+                f"got {tuple(shape)}."
+            )
         *batch, c, h, w = shape
         return *batch, c // 4, 2 * h, 2 * w
 
     def inverse_shape(self, shape):
         """Return ``(4 C, H / 2, W / 2)`` for ``(C, H, W)``."""
         if len(shape) < 3 or shape[-1] % 2 or shape[-2] % 2:
-            raise ValueError(f"Squeeze expects (*batch, C, H, W) with even sides on the data side, got {tuple(shape)}.")
+            raise ValueError(
+                "Squeeze expects (*batch, C, H, W) with even sides on the data side, "
+                f"got {tuple(shape)}."
+            )
         *batch, c, h, w = shape
         return *batch, 4 * c, h // 2, w // 2
 
@@ -92,5 +98,7 @@ def glow_step(
     if len(shape) != 3:
         raise ValueError(f"glow_step expects a shape (C, H, W), got {shape}.")
     channels = shape[0]
-    coupling = Coupling(half_mask(channels), conditioner, transformer, context_features, 3, context_dim)
+    coupling = Coupling(
+        half_mask(channels), conditioner, transformer, context_features, 3, context_dim
+    )
     return Compose(coupling, Conv1x1(channels), ActNorm(shape, share=2))

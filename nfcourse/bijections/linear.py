@@ -17,20 +17,22 @@ class PLU(Bijection):
         x = P\,L\,\bigl(U + \operatorname{diag}(s)\bigr)\,z + b, \qquad
         \log\lvert\det J_f(z)\rvert = \sum_i \log\lvert s_i\rvert ,
 
-    with a fixed permutation matrix :math:`P`, :math:`L` unit lower triangular and :math:`U` strictly upper
-    triangular. The sign of :math:`\det P` falls out under the absolute value. The signs of :math:`s` are fixed at
-    the start and :math:`\log\lvert s\rvert` is learned, so that no gradient step makes the matrix singular.
+    with a fixed permutation matrix :math:`P`, :math:`L` unit lower and :math:`U` strictly
+    upper triangular. The sign of :math:`\det P` falls out under the absolute value. The signs
+    of :math:`s` are fixed at the start and :math:`\log\lvert s\rvert` is learned: no gradient
+    step makes the matrix singular.
 
     Args:
         dim: Dimension :math:`D \ge 1`.
-        matrix: Invertible :math:`D \times D` matrix to start from; ``None`` draws a random orthogonal one.
+        matrix: Invertible :math:`D \times D` matrix to start from; ``None`` draws an
+            orthogonal one.
 
     Shapes:
         ``z``, ``x``: ``(*batch, D)``.
 
     Raises:
-        ValueError: If ``matrix`` is not an invertible square matrix of that size, or an input has another
-            last dimension or is not floating point.
+        ValueError: If ``matrix`` is not an invertible square matrix of that size, or an input
+            has another last dimension or is not floating point.
 
     Source: Kingma and Dhariwal (2018), section 3.2, equations 10-11.
     """
@@ -44,14 +46,20 @@ class PLU(Bijection):
         matrix = torch.as_tensor(matrix)
         if matrix.shape != (dim, dim) or not matrix.dtype.is_floating_point:
             raise ValueError(
-                f"PLU expects a floating-point {dim} x {dim} matrix, got {matrix.dtype} of shape {tuple(matrix.shape)}."
+                f"PLU expects a floating-point {dim} x {dim} matrix, "
+                f"got {matrix.dtype} of shape {tuple(matrix.shape)}."
             )
-        if not bool(torch.isfinite(matrix).all()) or int(torch.linalg.matrix_rank(matrix)) < dim:
-            raise ValueError("PLU expects an invertible matrix of finite numbers, got a singular or non-finite one.")
+        finite = bool(torch.isfinite(matrix).all())
+        if not finite or int(torch.linalg.matrix_rank(matrix)) < dim:
+            raise ValueError(
+                "PLU expects an invertible matrix of finite numbers, "
+                "got a singular or non-finite one."
+            )
         p, lower, upper = torch.linalg.lu(matrix)
         s = upper.diagonal()
         self.dim, self.event_shape = dim, (dim,)
-        self.register_buffer("permutation", p.argmax(dim=1))  # row i of P x is x[permutation[i]]
+        # row i of P x is x[permutation[i]]
+        self.register_buffer("permutation", p.argmax(dim=1))
         self.register_buffer("inverse_permutation", self.permutation.argsort())
         self.register_buffer("sign", s.sign())
         self.lower = nn.Parameter(lower.tril(-1))
@@ -61,7 +69,8 @@ class PLU(Bijection):
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(self.dim, dtype=self.lower.dtype, device=self.lower.device)
-        return self.lower.tril(-1) + identity, self.upper.triu(1) + torch.diag(self.sign * self.log_abs_s.exp())
+        s = self.sign * self.log_abs_s.exp()
+        return self.lower.tril(-1) + identity, self.upper.triu(1) + torch.diag(s)
 
     @property
     def matrix(self) -> Tensor:
@@ -71,15 +80,17 @@ class PLU(Bijection):
 
     @property
     def inverse_matrix(self) -> Tensor:
-        r"""The matrix :math:`(U + \operatorname{diag} s)^{-1} L^{-1} P^\top`, from two triangular systems."""
+        r"""The matrix :math:`(U + \operatorname{diag} s)^{-1} L^{-1} P^\top`."""
         lower, upper = self._factors()
         identity = torch.eye(self.dim, dtype=self.lower.dtype, device=self.lower.device)
-        inverse = torch.linalg.solve_triangular(lower, identity, upper=False, unitriangular=True)
+        inverse = torch.linalg.solve_triangular(
+            lower, identity, upper=False, unitriangular=True
+        )
         return torch.linalg.solve_triangular(upper, inverse, upper=True)[:, self.permutation]
 
     @full_precision
     def forward(self, z, context=None):
-        r"""Return :math:`PL(U + \operatorname{diag} s)z + b` and :math:`\sum_i\log\lvert s_i\rvert`."""
+        r"""Return :math:`PL(U + \operatorname{diag} s)z + b` and the log-determinant."""
         check_event(z, (self.dim,), "PLU", self.lower)
         lower, upper = self._factors()
         x = (z @ upper.mT @ lower.mT)[..., self.permutation] + self.bias
@@ -87,12 +98,14 @@ class PLU(Bijection):
 
     @full_precision
     def inverse(self, x, context=None):
-        r"""Solve two triangular systems; return the solution and :math:`-\sum_i\log\lvert s_i\rvert`."""
+        r"""Solve two triangular systems; the log-determinant has the other sign."""
         check_event(x, (self.dim,), "PLU", self.lower)
         lower, upper = self._factors()
         z = (x - self.bias)[..., self.inverse_permutation].reshape(-1, self.dim)
-        # points are rows, so the systems read Z (U + diag s)^T L^T = X; `left=False` solves Y A = B for Y
-        z = torch.linalg.solve_triangular(lower.mT, z, upper=True, left=False, unitriangular=True)
+        # points are rows: Z (U + diag s)^T L^T = X; `left=False` solves Y A = B for Y
+        z = torch.linalg.solve_triangular(
+            lower.mT, z, upper=True, left=False, unitriangular=True
+        )
         z = torch.linalg.solve_triangular(upper.mT, z, upper=False, left=False)
         return z.reshape(x.shape), -self.log_abs_s.sum().expand(x.shape[:-1])
 
@@ -126,22 +139,24 @@ class Conv1x1(Bijection):
         super().__init__()
         self.plu, self.dim = PLU(channels, matrix), channels
 
-    def _convolve(self, value: Tensor, matrix: Tensor, bias: Tensor, sign: int) -> tuple[Tensor, Tensor]:
+    def _convolve(
+        self, value: Tensor, matrix: Tensor, bias: Tensor, sign: int
+    ) -> tuple[Tensor, Tensor]:
         check_event(value, (self.dim, None, None), "Conv1x1", matrix)
         *batch, _, height, width = value.shape
-        # a matrix product with the channels last is several times faster here than a convolution
+        # with the channels last a product is several times faster here than a convolution
         out = F.linear(value.movedim(-3, -1), matrix, bias).movedim(-1, -3)
         log_det = sign * height * width * self.plu.log_abs_s.sum()
         return out, log_det.expand(batch)
 
     @full_precision
     def forward(self, z, context=None):
-        r"""Return :math:`W z + b` at every position and :math:`HW\sum_i\log\lvert s_i\rvert`."""
+        r"""Return :math:`W z + b` everywhere and :math:`HW\sum_i\log\lvert s_i\rvert`."""
         return self._convolve(z, self.plu.matrix, self.plu.bias, 1)
 
     @full_precision
     def inverse(self, x, context=None):
-        r"""Return :math:`W^{-1}(x - b)` at every position and :math:`-HW\sum_i\log\lvert s_i\rvert`."""
+        r"""Return :math:`W^{-1}(x - b)` everywhere, :math:`-HW\sum_i\log\lvert s_i\rvert`."""
         matrix = self.plu.inverse_matrix
         return self._convolve(x, matrix, -matrix @ self.plu.bias, -1)
 

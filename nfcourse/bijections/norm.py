@@ -43,19 +43,22 @@ class BatchNorm(Bijection):
         self.event_shape = as_event_shape(shape, "BatchNorm")
         self.event_dim = len(self.event_shape)
         if not eps > 0 or not 0 < momentum <= 1:
-            raise ValueError(f"BatchNorm expects eps > 0 and 0 < momentum <= 1, got eps={eps}, momentum={momentum}.")
+            raise ValueError(
+                "BatchNorm expects eps > 0 and 0 < momentum <= 1, "
+                f"got eps={eps}, momentum={momentum}."
+            )
         self.eps, self.momentum = eps, momentum
         self.register_buffer("mean", torch.zeros(self.event_shape))
         self.register_buffer("var", torch.ones(self.event_shape))
 
     def forward(self, z, context=None):
-        r"""Return :math:`z\sqrt{\tilde\sigma^2 + \epsilon} + \tilde\mu`, with the running statistics."""
+        r"""Return :math:`z\sqrt{\tilde\sigma^2 + \epsilon} + \tilde\mu`, the running ones."""
         check_event(z, self.event_shape, "BatchNorm", self.mean)
         std = (self.var + self.eps).sqrt()
         return z * std + self.mean, std.log().sum().expand(z.shape[: -self.event_dim])
 
     def inverse(self, x, context=None):
-        r"""Return :math:`(x - \tilde\mu)/\sqrt{\tilde\sigma^2 + \epsilon}`; batch statistics in train mode."""
+        r"""Return :math:`(x - \tilde\mu)/\sqrt{\tilde\sigma^2 + \epsilon}`."""
         check_event(x, self.event_shape, "BatchNorm", self.mean)
         mean, var = self._update(x) if self.training else (self.mean, self.var)
         std = (var + self.eps).sqrt()
@@ -65,15 +68,17 @@ class BatchNorm(Bijection):
         """Normalize a batch; nothing is set that training would not set."""
         if direction == "forward":
             raise NotImplementedError(
-                "BatchNorm learns its statistics from data to base; inside Inverse it would never see the data. Use "
-                "ActNorm, or put the BatchNorm outside of Inverse."
+                "BatchNorm learns its statistics from data to base; inside Inverse it would "
+                "never see the data. Use ActNorm, or put the BatchNorm outside of Inverse."
             )
         return self.inverse(value, context)[0]
 
     def _update(self, x):
         batch = x.reshape(-1, *self.event_shape)
         if len(batch) < 2:
-            raise ValueError(f"BatchNorm in train mode expects at least two points, got {len(batch)}.")
+            raise ValueError(
+                f"BatchNorm in train mode expects at least two points, got {len(batch)}."
+            )
         mean, var = batch.mean(0), batch.var(0, unbiased=False)
         with torch.no_grad():
             self.mean.lerp_(mean.to(self.mean.dtype), self.momentum)
@@ -112,8 +117,10 @@ class ActNorm(Affine):
         if not bool(self.initialized):
             batch = value.reshape(-1, *self.event_shape)
             if len(batch) < 2:
-                raise ValueError(f"ActNorm.initialize expects at least two points, got {len(batch)}.")
-            pooled = [0, *(d + 1 for d, size in enumerate(self.loc.shape) if size < self.event_shape[d])]
+                got = len(batch)
+                raise ValueError(f"ActNorm.initialize expects at least two points, got {got}.")
+            sizes = zip(self.loc.shape, self.event_shape, strict=False)
+            pooled = [0, *(d for d, (own, all_) in enumerate(sizes, 1) if own < all_)]
             mean = batch.mean(pooled, keepdim=True)[0]
             std = batch.std(pooled, unbiased=False, keepdim=True)[0].clamp_min(self.eps)
             self.loc.copy_(-mean / std if direction == "forward" else mean)

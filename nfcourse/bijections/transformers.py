@@ -113,8 +113,8 @@ class RQSTransformer(Transformer):
     :math:`v = x_1 - x`. Then
 
     .. math::
-        z = z_0 + h\,\frac{N}{N + M}, \qquad N = u\,(s u + d_0 v), \qquad M = v\,(s v + d_1 u), \qquad
-        \frac{\partial z}{\partial x} = h^2\,\frac{d_1 u^2 + 2 s u v + d_0 v^2}{(N + M)^2} .
+        & z = z_0 + h\,\frac{N}{N + M}, \qquad N = u\,(s u + d_0 v), \qquad M = v\,(s v + d_1 u), \\
+        & \frac{\partial z}{\partial x} = h^2\,\frac{d_1 u^2 + 2 s u v + d_0 v^2}{(N + M)^2} .
 
     Every term is positive, so nothing cancels. The way back, base to data, is written in the same spirit: with
     :math:`p = z - z_0`, :math:`q = z_1 - z`, :math:`\beta = d_1 p - d_0 q` and
@@ -209,9 +209,9 @@ class LogisticMixtureTransformer(Transformer):
     It is built from data to base, the direction that a likelihood needs:
 
     .. math::
-        z = e^{a}\,\operatorname{logit} F(x) + b, \qquad
-        F(x) = \sum_{k=1}^{K} \pi_k\, \sigma\!\Bigl(\frac{x - \mu_k}{e^{s_k}}\Bigr), \qquad
-        \log\frac{\partial z}{\partial x} = a + \log F'(x) - \log F(x) - \log\bigl(1 - F(x)\bigr) .
+        & z = e^{a}\,\operatorname{logit} F(x) + b, \qquad
+        F(x) = \sum_{k=1}^{K} \pi_k\, \sigma\!\Bigl(\frac{x - \mu_k}{e^{s_k}}\Bigr), \\
+        & \log\frac{\partial z}{\partial x} = a + \log F'(x) - \log F(x) - \log\bigl(1 - F(x)\bigr) .
 
     The other direction has no closed form. With :math:`t = (z - b) e^{-a}` the solution of
     :math:`\operatorname{logit} F(x) = t` lies between the smallest and the largest of the components' own quantiles

@@ -2,9 +2,11 @@ r"""Glow and Flow++ on images of integers, with uniform or variational dequantis
 
 ::
 
-    python -m nfcourse.experiments.image_flow --data fashion --epochs 50 --out book/results/glow.json
-    torchrun --standalone --nproc-per-node=4 -m nfcourse.experiments.image_flow --data fashion --epochs 50 \
-        --checkpoint runs/glow --resume --out book/results/glow.json
+    python -m nfcourse.experiments.image_flow --data fashion --epochs 50 \
+        --out book/results/glow.json
+    torchrun --standalone --nproc-per-node=4 -m nfcourse.experiments.image_flow \
+        --data fashion --epochs 50 --checkpoint runs/glow --resume \
+        --out book/results/glow.json
 
 The flow ends in a sigmoid, so that its density lives on the cube of the dequantised pixels, and the black background,
 a thin peak at the edge of the cube, is wide before it: at equal steps this saves much more than any other choice here.

@@ -196,8 +196,8 @@ class PixelCNN(Autoregressive):
     r"""Images of K levels: masked convolutions score all pixels in one pass.
 
     .. math::
-        \log P(x \mid y) = \sum_{i,j} \log \operatorname{softmax}\bigl(g_{ij}(x, y)\bigr)_{x_{ij}}, \qquad
-        g_{ij} \text{ a function of the pixels before } (i, j) \text{ in raster order.}
+        & \log P(x \mid y) = \sum_{i,j} \log \operatorname{softmax}\bigl(g_{ij}(x, y)\bigr)_{x_{ij}}, \\
+        & g_{ij} \text{ a function of the pixels before } (i, j) \text{ in raster order.}
 
     The gated network has two stacks: a vertical one over all rows above, and a horizontal one over the present row to
     the left, which is residual and gets the vertical features at every layer. Together they see every earlier pixel

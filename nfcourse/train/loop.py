@@ -145,7 +145,8 @@ def fit(
                 self.register_buffer("step", torch.zeros(()))
 
             def forward(self, x, context=None):
-                beta = (self.step / self.warm_up).clamp(max=1.0) if self.training else 1.0
+                warm = (self.step / self.warm_up).clamp(max=1.0)
+                beta = warm if self.training else 1.0
                 reconstruction, divergence = self.vae.terms(x)
                 return (beta * divergence - reconstruction).mean()
 
@@ -165,10 +166,12 @@ def fit(
         ...         super().__init__()
         ...         self.mean = torch.nn.Parameter(torch.zeros(1))
         ...     def forward(self, x, context=None):
-        ...         return torch.distributions.Normal(self.mean, 1.0).log_prob(x).sum(-1)
+        ...         normal = torch.distributions.Normal(self.mean, 1.0)
+        ...         return normal.log_prob(x).sum(-1)
         >>> gaussian = Gaussian()
         >>> x = torch.tensor([[1.0], [2.0], [3.0]])
-        >>> history = fit(gaussian, x, steps=300, lr=0.1, schedule="cosine", progress=False)
+        >>> options = {"lr": 0.1, "schedule": "cosine", "progress": False}
+        >>> history = fit(gaussian, x, steps=300, **options)
         >>> round(gaussian.mean.item(), 3)
         2.0
     """
