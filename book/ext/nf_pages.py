@@ -73,6 +73,11 @@ class Book:
         return yaml.safe_load((self.root / "book" / "walk.yml").read_text("utf8"))
 
     @cached_property
+    def runs(self):
+        """Which printed lines of the chapters are rows of the leaderboard."""
+        return yaml.safe_load((self.root / "book" / "leaderboard.yml").read_text("utf8"))
+
+    @cached_property
     def chapters(self):
         """The chapters of all parts, in order: number -> its row of walk.yml, with its file if it is written."""
         files = {p.stem.split("_")[0]: p for p in sorted((self.root / "chapters").glob("*.ipynb"))}
@@ -92,13 +97,24 @@ class Book:
         return json.loads((self.root / "book" / "status.json").read_text("utf8"))
 
     @cached_property
+    def cells(self):
+        """The cells of every written chapter, by number."""
+        return {n: json.loads(row["file"].read_text("utf8"))["cells"] for n, row in self.written.items()}
+
+    @cached_property
     def prose(self):
         """The Markdown of every written chapter, by number."""
-        texts = {}
-        for number, row in self.written.items():
-            cells = json.loads(row["file"].read_text("utf8"))["cells"]
-            texts[number] = "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
-        return texts
+        return {
+            number: "\n\n".join("".join(c["source"]) for c in cells if c["cell_type"] == "markdown")
+            for number, cells in self.cells.items()
+        }
+
+    def printed(self, number, name):
+        """What a cell of a chapter has printed, as stored."""
+        for cell in self.cells.get(number, []):
+            if cell.get("id") == name:
+                return "".join("".join(o.get("text", "")) for o in cell.get("outputs", []))
+        raise ResultError(f"Chapter {number} has no cell {name}")
 
     def predictions(self, number):
         """How many prompts "Predict before you run" a written chapter has."""
@@ -221,8 +237,8 @@ def written_so_far(book):
 
 
 def total_run(book):
-    """Seconds that all written chapters take together, as text."""
-    return duration(sum(book.status.get(r["file"].stem, {}).get("seconds", 0) for r in book.written.values()) / 60)
+    """Minutes that all written chapters take together, as text."""
+    return f"{sum(book.status.get(r['file'].stem, {}).get('seconds', 0) for r in book.written.values()) / 60:.1f}"
 
 
 def longest_run(book):
@@ -302,18 +318,78 @@ def ratio_of(over, under, task, dim):
     return lambda book: f"{cost(book, over, task, dim) / cost(book, under, task, dim):.1f}"
 
 
+def paired(worse, better, unit):
+    """Mean of the paired differences, with its standard error."""
+    differences = [(a - b) / unit for a, b in zip(worse, better, strict=True)]
+    error = statistics.stdev(differences) / math.sqrt(len(differences))
+    return f"{statistics.fmean(differences):.3f} ± {error:.3f}".replace("-", "\N{MINUS SIGN}")
+
+
+def compared_scores(book, dataset):
+    """Scores of each flow in nats, by seed; the unit in which the page states them; the floor."""
+    stored = book.result("autoregressive_comparison.json")
+    floor = stored["floor"][dataset]
+    unit = 1 if floor is not None else stored["budget"][dataset]["dim"] * math.log(2)
+    return {r["flow"]: r["nll"] for r in stored["rows"] if r["data"] == dataset}, unit, floor
+
+
 def gain(dataset, worse, better):
     """How much lower the better flow's score is, with the standard error of the paired difference."""
 
     def made(book):
-        stored = book.result("autoregressive_comparison.json")
-        unit = 1 if stored["floor"][dataset] is not None else stored["budget"][dataset]["dim"] * math.log(2)
-        rows = {r["flow"]: r["nll"] for r in stored["rows"] if r["data"] == dataset}
-        differences = [(a - b) / unit for a, b in zip(rows[worse], rows[better], strict=True)]
-        error = statistics.stdev(differences) / math.sqrt(len(differences))
-        return f"{statistics.fmean(differences):.3f} ± {error:.3f}".replace("-", "\N{MINUS SIGN}")
+        rows, unit, _ = compared_scores(book, dataset)
+        return paired(rows[worse], rows[better], unit)
 
     return made
+
+
+def median_gain(book):
+    """The median over seeds of what splines gain on the pinwheel: one stuck run does not move it."""
+    rows, _, _ = compared_scores(book, "pinwheel")
+    pairs = zip(rows["affine coupling"], rows["spline coupling"], strict=True)
+    return f"{statistics.median(a - b for a, b in pairs):.2f}"
+
+
+def first_seed(flow):
+    """The maker of one flow's distance from the floor on the pinwheel, with the first seed."""
+
+    def made(book):
+        rows, _, floor = compared_scores(book, "pinwheel")
+        return f"{rows[flow][0] - floor:.3f}"
+
+    return made
+
+
+def quality_gain(book):
+    """How much affine couplings lead over affine autoregressive flows on the digits where libraries are compared."""
+    rows = book.result("bench_quality.json")["results"]
+    return paired(*(rows[f"digits, {flow}"]["ours"]["nll"] for flow in ("MAF", "affine coupling")), 64 * math.log(2))
+
+
+def noise_bits(noise):
+    """The maker of the score of the two-epoch image flow with one kind of noise."""
+    return lambda book: f"{statistics.fmean(book.result(f'image_flow-{noise}-2-epochs.json')['test']):.3f}"
+
+
+def precision(keys, form, settings=(5, 20)):
+    """The maker of the worst of some figures of our splines, over the settings."""
+
+    def made(book):
+        found = book.result("bench_spline.json")["results"]["precision"]
+        return form(max(found[f"ours {std}"][key] for std in settings for key in keys))
+
+    return made
+
+
+def precision_points(book):
+    settings = book.result("bench_spline.json")["settings"]
+    return f"{settings['points'] * len(settings['seeds']):,}"
+
+
+def power(value):
+    """A small number as text: 7.4·10⁻⁵."""
+    digits, exponent = f"{value:.1e}".split("e")
+    return f"{digits}·10" + str(int(exponent)).translate(str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹"))
 
 
 def glow_bits(book):
@@ -501,6 +577,39 @@ def leaderboard(dataset):
     return made
 
 
+#: how a printed line of a chapter says a score, where book/leaderboard.yml does not say another form
+FORM = r"{name} +{score}(?: ± {spread})?(?= |$)"
+
+
+def chapter_rows(book):
+    """The rows that chapters have printed: data, model, bits as text, kind, seeds, chapter."""
+    rows = []
+    for group in book.runs:
+        text = book.printed(group["chapter"], group["cell"])
+        for name, model in group["lines"].items():
+            form = group.get("form", FORM).replace("{score}", r"(\d+\.\d+)").replace("{spread}", r"(\d+\.\d+)")
+            found = re.findall("^ *" + form.replace("{name}", re.escape(name)), text, re.M)
+            if len(found) != 1:
+                where = f"book/leaderboard.yml, Chapter {group['chapter']}, cell {group['cell']}"
+                raise ResultError(f'{where}: {len(found)} printed lines for "{name}", expected one')
+            score, spread = found[0] if isinstance(found[0], tuple) else (found[0], "")
+            bits = f"{score} ± {spread}" if spread else score
+            rows.append({**group, "model": model, "bits": bits})
+    return rows
+
+
+def leaderboard_chapters(dataset):
+    """The maker of the table of the chapters' own runs on one data set, the best score first."""
+
+    def made(book):
+        rows = [r for r in chapter_rows(book) if r["data"] == dataset]
+        rows.sort(key=lambda r: float(r["bits"].split()[0]))
+        cells = [[r["model"], r["bits"], r["kind"], str(r["seeds"]), link(book, r["chapter"])] for r in rows]
+        return table(["model", "bits", "kind", "seeds", "where"], cells, "lrlrl")
+
+    return made
+
+
 def yardsticks(dataset):
     """What general compressors need for the same pictures."""
 
@@ -511,7 +620,7 @@ def yardsticks(dataset):
         rows += [(bits, name, "its own program, once") for name, bits in found["elsewhere"].items()]
         cells = [[name, f"{bits:.2f}", "exact", source] for bits, name, source in sorted(rows)]
         text = table(["compressor", "bits per dimension", "kind", "measured by"], cells, "lrll")
-        return f"{text}\nImages: {found['what']}. The script is `{stored['command']}`.\n"
+        return f"{text}\nImages: {found['what']}, unless a row says otherwise. The script is `{stored['command']}`.\n"
 
     return made
 
@@ -678,7 +787,8 @@ GROUPS = {
     "data": ("Data", ["nfcourse.data.toy", "nfcourse.data.images"]),
     "pictures": (
         "Pictures",
-        ["nfcourse.plot", "nfcourse.widgets", "nfcourse.schematic", "nfcourse.live", "nfcourse.show"],
+        ["nfcourse.plot", "nfcourse.widgets", "nfcourse.schematic.drawing", "nfcourse.schematic.gallery",
+         "nfcourse.live", "nfcourse.show"],
     ),
 }  # fmt: skip
 #: modules of which only some names are for users
@@ -775,18 +885,31 @@ MAKERS = {
     "which flow settings": which_flow_settings,
     "maf sample 64": ratio_of("affine MAF", "affine coupling", "sample", 64),
     "maf sample 2": ratio_of("affine MAF", "affine coupling", "sample", 2),
-    "maf training 64": ratio_of("affine MAF", "affine coupling", "training step", 64),
     "spline training 64": ratio_of("spline coupling", "affine coupling", "training step", 64),
     "spline training 2": ratio_of("spline coupling", "affine coupling", "training step", 2),
     "gain splines pinwheel": gain("pinwheel", "affine coupling", "spline coupling"),
     "gain splines digits": gain("digits", "affine coupling", "spline coupling"),
     "gain maf digits": gain("digits", "affine coupling", "affine autoregressive"),
-    "gain maf pinwheel": gain("pinwheel", "affine coupling", "affine autoregressive"),
+    "gain coupling digits": quality_gain,
+    "quality steps": lambda book: str(book.result("bench_quality.json")["results"]["digits, MAF"]["steps"]),
+    "median splines pinwheel": median_gain,
+    "pinwheel steps": lambda book: f"{book.result('autoregressive_comparison.json')['budget']['pinwheel']['steps']:,}",
+    "affine pinwheel seed 0": first_seed("affine coupling"),
+    "spline pinwheel seed 0": first_seed("spline coupling"),
+    "uniform noise": noise_bits("uniform"),
+    "learned noise": noise_bits("variational"),
+    "precision points": precision_points,
+    "precision ratio": precision(("worst_over_floor", "inverse_first_worst_over_floor"), "{:.1f}".format),
+    "precision bounded": precision(("worst_bounded", "inverse_first_worst_bounded"), power),
+    "precision worst 5": precision(("worst",), "{:.2f}".format, (5,)),
+    "precision worst 20": precision(("worst",), "{:.2f}".format, (20,)),
     "glow bits": glow_bits,
     "glow parameters": glow_parameters,
     "glow step": glow_step,
     "leaderboard digits": leaderboard("digits"),
     "leaderboard fashion": leaderboard("fashion-mnist"),
+    "leaderboard chapters digits": leaderboard_chapters("digits"),
+    "leaderboard chapters fashion": leaderboard_chapters("fashion-mnist"),
     "yardsticks digits": yardsticks("digits"),
     "yardsticks fashion": yardsticks("fashion-mnist"),
     "goals": goals,
