@@ -247,8 +247,8 @@ def test_folds_are_of_one_kind(pages):
         if not article:
             continue
         # the badge under a theorem is no fold of text but a control with a look of its own
-        odd = article.select("details:not(.nf-fold, .nf-check > details), .toggle, .dropdown, .admonition.hide")
-        odd += article.select("details summary a")
+        others = "details:not(.nf-fold, .nf-check > details)"
+        odd = article.select(f"{others}, .toggle, .dropdown, .admonition.hide, details summary a")
         assert not odd, f"{name}: {str(odd[0])[:200]}"
         for fold in article.select("details"):
             summary = fold.find("summary", recursive=False)

@@ -606,7 +606,8 @@ def test_package_hash_sees_sources(tmp_path, monkeypatch):
     """A change in a source or in its name is seen; drawings and experiments are left out."""
     monkeypatch.setattr(mutants, "ROOT", tmp_path)
     folder = tmp_path / "nfcourse"
-    (folder / "experiments").mkdir(parents=True)
+    for name in ("experiments", "schematic"):
+        (folder / name).mkdir(parents=True)
     (folder / "flow.py").write_text("a = 1")
     first = mutants.package_hash()
     for name in ("plot.py", "schematic/shape.py", "widgets.py", "live.py", "experiments/long.py"):

@@ -2,7 +2,7 @@ r"""Schematics: boxes, arrows, nodes, plates and masks, drawn by code as inline 
 
 A drawing is laid out on a grid: one unit is one cell, 40 pixels at full size; x runs to the right, y downwards, and a
 thing stands where its centre is. Things that arrows meet have names. Text between dollars is set as mathematics, in the
-little that a label needs: ``"rest $x_B^{(2)}$"``, ``"$\log f'(z)$"``, Greek letters as they are.
+little that a label needs: ``"rest $x_B^{(2)}$"``, names such as log behind a backslash, Greek letters as they are.
 
 >>> s = Schematic(7, 2, alt="A box z, an arrow named f, and a box x.")
 >>> _ = s.box("z", (1.5, 1), "$z$", role="base").box("x", (5.5, 1), "$x$", role="data")
