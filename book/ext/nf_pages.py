@@ -787,8 +787,7 @@ GROUPS = {
     "data": ("Data", ["nfcourse.data.toy", "nfcourse.data.images"]),
     "pictures": (
         "Pictures",
-        ["nfcourse.plot", "nfcourse.widgets", "nfcourse.schematic.drawing", "nfcourse.schematic.gallery",
-         "nfcourse.live", "nfcourse.show"],
+        ["nfcourse.plot", "nfcourse.widgets", "nfcourse.schematic", "nfcourse.live", "nfcourse.show"],
     ),
 }  # fmt: skip
 #: modules of which only some names are for users
@@ -813,14 +812,15 @@ def exists(module):
 
 
 def public(name):
-    """The documented names of a module, in the order of its source."""
+    """The documented names of a module, in the order of its source; of a package also those that it hands on."""
     module = importlib.import_module(name)
     found = MEMBERS.get(name) or getattr(module, "__all__", None)
     if found is None:
         found = [k for k, v in vars(module).items() if not k.startswith("_") and getattr(v, "__module__", "") == name]
-    items = [n for n in found if getattr(getattr(module, n), "__module__", "") == name]
+    home = {n: getattr(getattr(module, n), "__module__", None) or "" for n in found}
+    items = [n for n in found if f"{home[n]}.".startswith(f"{name}.")]
     items = [n for n in items if inspect.isclass(getattr(module, n)) or inspect.isroutine(getattr(module, n))]
-    return sorted(items, key=lambda n: inspect.getsourcelines(inspect.unwrap(getattr(module, n)))[1])
+    return sorted(items, key=lambda n: (home[n], inspect.getsourcelines(inspect.unwrap(getattr(module, n)))[1]))
 
 
 def constants(name):
@@ -1116,6 +1116,39 @@ def _skip(app, what, name, thing, skip, options):
     return True if what == "class" and thing is None else None
 
 
+def _cards(match):
+    """A table whose cells say their column, so that a narrow window can stack them (nf_pages.css)."""
+    text = match[0]
+    heads = [html.escape(re.sub(r"<[^>]+>", "", h).strip()) for h in re.findall(r"<th\b.*?</th>", text, re.S)]
+
+    def row(found):
+        names = iter(heads)
+
+        def cell(td):
+            empty = "" if re.sub(r"<[^>]+>", "", td[2]).strip() else " data-empty"
+            return f'<td role="cell" data-label="{next(names, "")}"{empty}{td[1]}>{td[2]}</td>'
+
+        return re.sub(r"<td([^>]*)>(.*?)</td>", cell, found[0], flags=re.S)
+
+    text = re.sub(r"<tr\b.*?</tr>", row, text, flags=re.S)
+    for tag, role in (("table", "table"), ("thead", "rowgroup"), ("tbody", "rowgroup"), ("tr", "row")):
+        text = re.sub(rf"<{tag}\b", f'<{tag} role="{role}"', text)  # a table that is shown as blocks stays one
+    return re.sub(r"<th\b", '<th role="columnheader"', text)
+
+
+def _mark(app, doctree):
+    """Mark the tables of the prose pages."""
+    if app.env.docname.startswith("book/"):
+        for found in doctree.findall(nodes.table):
+            found["classes"].append("nf-cards")
+
+
+def _label(app, page, template, context, doctree):
+    """Label the cells of marked tables."""
+    if "nf-cards" in context.get("body", ""):
+        context["body"] = re.sub(r'<table class="[^"]*nf-cards.*?</table>', _cards, context["body"], flags=re.S)
+
+
 def setup(app):
     app.add_directive("nf-made", Made)
     app.add_role("nf-made", MadeRole())
@@ -1126,4 +1159,6 @@ def setup(app):
     app.add_css_file("nf_pages.css")
     app.connect("config-inited", _configure, priority=100)
     app.connect("autodoc-skip-member", _skip)
+    app.connect("doctree-read", _mark)
+    app.connect("html-page-context", _label)
     return {"version": "1", "parallel_read_safe": True, "parallel_write_safe": True}
