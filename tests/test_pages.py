@@ -8,6 +8,7 @@ import re
 import shutil
 import statistics
 import unicodedata
+from types import SimpleNamespace
 
 import nbformat
 import pytest
@@ -20,11 +21,11 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 
 @pytest.fixture(scope="module")
 def made():
-    """The extension that makes tables, as a module."""
-    spec = importlib.util.spec_from_file_location("nf_pages", BOOK / "ext" / "nf_pages.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    """The extension that makes tables: the names of all its modules."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(BOOK / "ext")
+        modules = [importlib.import_module(f"nf_{name}") for name in ("book", "tables", "leaderboard", "api", "pages")]
+    return SimpleNamespace(**{name: value for module in modules for name, value in vars(module).items()})
 
 
 @pytest.fixture(scope="module")
@@ -285,6 +286,32 @@ def test_charts_are_legible_on_a_phone(browser):
                    texts.filter(e => e.getBoundingClientRect().right > box(e).right + 1).map(e => e.textContent)];"""
     )
     assert not small and not out, (small, out)
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_tables_and_commands_fit_their_column(browser, width):
+    """A narrow window shows a row as a card; its cells say their columns. Boxes of code scroll on a phone only."""
+    for page in (
+        "start",
+        "which_flow",
+        "leaderboard",
+        "instructors",
+        "status",
+        "run",
+        "companion",
+        "api",
+        "api/pictures",
+    ):
+        visit(browser, f"book/{page}", width=width)
+        wide, silent = browser.execute_script(
+            """const out = [...document.querySelectorAll("article table, article pre")].filter(e => {
+                 const box = e.tagName === "PRE" ? e : e.parentElement;
+                 return box.scrollWidth > box.clientWidth + 1 && (e.tagName !== "PRE" || innerWidth > 1000); });
+               const cells = [...document.querySelectorAll("table.nf-cards td:nth-child(2)")];
+               const mute = cells.filter(e => !e.dataset.label || e.getAttribute("role") !== "cell");
+               return [out.map(e => e.innerText.slice(0, 80)), mute.map(e => e.innerText)];"""
+        )
+        assert not wide and not silent, (page, wide, silent)
 
 
 # ---------------------------------------------------------------- the walk
@@ -603,12 +630,24 @@ def test_api_table_leads_to_every_name(pages, made):
 
 def test_every_module_is_documented(made):
     """A module of the package with names of its own stands in a group, or serves only inside."""
-    inside = {"contracts", "fingerprint", "noise", "rows", "events", "module", "values", "show", "process"}
+    inside = {
+        "contracts",
+        "fingerprint",
+        "noise",
+        "rows",
+        "events",
+        "module",
+        "values",
+        "show",
+        "process",
+        "drawing",
+        "gallery",
+    }
     grouped = {m for _, modules in made.GROUPS.values() for m in modules}
     for path in (ROOT / "nfcourse").rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if path.name != "__init__.py" and module not in grouped:
-            assert path.stem in inside, f"{module} is in no group of book/ext/nf_pages.py"
+            assert path.stem in inside, f"{module} is in no group of book/ext/nf_api.py"
 
 
 def test_api_pages_state_no_empty_values(pages):
