@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .contracts import BijectionReport, check_bijection
-from .values import CheckFailed, draw_inputs, randomize, say, validate, worst
+from .values import CheckFailed, draw_inputs, plain, randomize, say, validate, worst
 
 __all__ = [
     "BijectionReport",
@@ -62,7 +62,7 @@ def _pair(name: str, measured, expected) -> tuple[np.ndarray, np.ndarray]:
 
 def _tolerance(key: str, value) -> float:
     try:
-        number = math.nan if isinstance(value, str) else float(value)
+        number = math.nan if isinstance(value, str) else float(plain(value))
     except (TypeError, ValueError, OverflowError):
         number = math.nan
     if not 0 <= number < math.inf:

@@ -174,7 +174,7 @@ def _alternatives(alt: str | Callable, values: list, texts: list[str]) -> list[s
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"alt expects a text for every value, got {text!r} for {value!r}.")
     if len(set(texts)) > 1 and len(set(result)) == 1:
-        raise ValueError(f"alt expects one text per frame, as with {{}} for the value, got {result[0]!r} for all.")
+        raise ValueError(f"alt expects a text with {{}} for the value, one text per frame, got {result[0]!r} for all.")
     return result
 
 
@@ -322,7 +322,7 @@ def player(
         raise ValueError(f"label expects a text, the slider's name, got {label!r}.")
     interval = plain(interval)
     if not isinstance(interval, numbers.Real) or isinstance(interval, bool) or not 1 <= interval < math.inf:
-        raise ValueError(f"interval expects a number of milliseconds >= 1, got {interval!r}.")
+        raise ValueError(f"interval expects a positive number of milliseconds, at least 1, got {interval!r}.")
     texts = _texts(values) if texts is None else _words(texts, values)
     arguments = (draw, values, texts, label, _alternatives(alt, values, texts), int(interval), fmt)
     if os.environ.get("NFCOURSE_STATIC", "0") not in ("", "0"):

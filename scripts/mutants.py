@@ -253,7 +253,8 @@ def stale(paths: list[Path] = CHAPTERS, stored: dict | None = None) -> list[str]
 
 
 def _gone(paths: list[Path], stored: dict) -> list[str]:
-    return sorted(stored.keys() - {path.stem for path in [*paths, *(ROOT / "chapters").glob("*.ipynb")]})
+    folders = {ROOT / "chapters", *(path.parent for path in paths)}
+    return sorted(stored.keys() - {path.stem for folder in folders for path in folder.glob("*.ipynb")})
 
 
 def _asked(mutant: dict) -> dict:
@@ -566,7 +567,8 @@ def copied(folder: Path, to: Path) -> Path:
 
 
 def _small(path: Path) -> bool:
-    sizes = itertools.accumulate(p.lstat().st_size for p in itertools.chain([path], path.rglob("*")))
+    files = (p for p in itertools.chain([path], path.rglob("*")) if not p.is_dir())
+    sizes = itertools.accumulate(p.lstat().st_size for p in files)
     return all(size <= LARGE for size in sizes)
 
 
