@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 
 from .contracts import BijectionReport, check_bijection
-from .values import CheckFailed, draw_inputs, randomize, say, validate, worst
+from .values import CheckFailed, draw_inputs, plain, randomize, say, validate, worst
 
 __all__ = [
     "BijectionReport",
@@ -42,6 +42,8 @@ def _array(value) -> np.ndarray:
     if isinstance(value, Tensor):
         value = value.detach().cpu()
         value = value.double() if value.dtype.is_floating_point else value
+    elif isinstance(value, list | tuple) and any(isinstance(v, Tensor) for v in value):
+        value = [_array(v) for v in value]  # numpy takes no tensors that carry gradients
     array = np.asarray(value)
     if np.iscomplexobj(array):
         raise ValueError(f"expected real numbers, got {array.dtype}; compare real and imaginary parts.")
@@ -56,6 +58,16 @@ def _pair(name: str, measured, expected) -> tuple[np.ndarray, np.ndarray]:
     if got.size == 0 or want.size == 0:
         raise ValueError(f"{name}: expected at least one number to compare, got none.")
     return got, want
+
+
+def _tolerance(key: str, value) -> float:
+    try:
+        number = math.nan if isinstance(value, str) else float(plain(value))
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not 0 <= number < math.inf:
+        raise ValueError(f"{key} expects a finite number >= 0, got {value!r}.")
+    return number
 
 
 def _format(value: np.ndarray, digits: int) -> str:
@@ -96,8 +108,10 @@ def close(name: str, measured, expected, tol: float = 0.0, digits: int = 4, rtol
 
     Raises:
         CheckFailed: If an entry is farther off, or not a number; names the worst one.
-        ValueError: If there is nothing to compare, the shapes do not fit, or numbers are complex.
+        ValueError: If there is nothing to compare, the shapes do not fit, numbers are complex, or a tolerance is
+            negative or not finite.
     """
+    tol, rtol = _tolerance("tol", tol), _tolerance("rtol", rtol)
     got, want = _pair(name, measured, expected)
     same = got == want  # infinities of one sign agree, although their difference is not a number
     allowed = np.broadcast_to(
@@ -137,9 +151,11 @@ def differs(name: str, measured, expected, by: float, digits: int = 4):
 
     Raises:
         CheckFailed: If all entries are closer than ``by``, or one is not a number.
+        ValueError: If ``by`` is not positive or not finite.
     """
-    if not by > 0:
-        raise ValueError(f"{name}: expected by > 0, got {by}: every pair of numbers differs by at least nothing.")
+    by = _tolerance("by", by)
+    if by == 0:
+        raise ValueError(f"{name}: expected by > 0, got 0: every pair of numbers differs by at least nothing.")
     got, want = _pair(name, measured, expected)
     with np.errstate(invalid="ignore"):
         gap = np.where(got == want, 0.0, np.abs(got - want))
@@ -283,7 +299,9 @@ def integral_mc(
 
     Raises:
         CheckFailed: If it is farther off than ``tol``, or ``tol`` is below three standard errors.
+        ValueError: If ``tol`` is negative or not finite.
     """
+    tol = _tolerance("tol", tol)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.manual_seed(seed)
         x = proposal.sample((n,))
@@ -339,8 +357,8 @@ def answer(label: str, yours) -> bool:
     Raises:
         ValueError: If there is no exercise of that label.
     """
-    if label not in _answers():
-        near = difflib.get_close_matches(label, _answers(), 1, 0.0)
+    if not isinstance(label, str) or label not in _answers():
+        near = difflib.get_close_matches(str(label), _answers(), 1, 0.0)
         raise ValueError(f"there is no exercise {label!r}; did you mean {near[0]!r}?")
     entry = _answers()[label]
     want, tol = np.asarray(entry["answer"], dtype=float), entry["tol"]
@@ -350,7 +368,7 @@ def answer(label: str, yours) -> bool:
         return False
     try:
         got = _array(yours)
-    except (TypeError, ValueError):
+    except Exception:  # whatever it is, it is no number
         got = None
     if got is not None and got.size == want.size:
         got = got.reshape(want.shape)

@@ -9,16 +9,18 @@ import functools
 import html
 import json
 import math
+import numbers
 from collections.abc import Callable
 from importlib import resources
 
 import numpy as np
 import torch
-from contourpy import contour_generator
+from contourpy import contour_generator  # comes with matplotlib
 from torch import Tensor
 
 from .bijections import RQSTransformer
 from .data import Pinwheel
+from .values import plain
 
 __all__ = ["NAMES", "Live", "live"]
 
@@ -207,11 +209,20 @@ def _fail(name: str, key: str, expected: str, got) -> None:
     raise ValueError(f"live({name!r}): {key} expects {expected}, got {got!r}.")
 
 
+def _real(value) -> float:
+    """Return a number, also one of numpy or torch; not a number for anything else."""
+    value = plain(value)
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not abs(value) < 1e9:
+        return math.nan
+    return float(value)
+
+
 def _number(low: float, high: float) -> Callable:
     def read(name, key, value):
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        number = _real(value)
+        if not low <= number <= high:
             _fail(name, key, f"a number in [{low:g}, {high:g}]", value)
-        return float(value)
+        return number
 
     return read
 
@@ -222,8 +233,8 @@ def _point(*sides) -> Callable:
             f"{v} in [{a:g}, {b:g}]" for v, (a, b) in zip("ab", sides, strict=True)
         )
         try:
-            p = [float(v) for v in value]
-        except (TypeError, ValueError):
+            p = [_real(v) for v in value]
+        except TypeError:
             _fail(name, key, expected, value)
         if len(p) != 2 or not all(a <= v <= b for v, (a, b) in zip(p, sides, strict=True)):
             _fail(name, key, expected, value)
@@ -234,9 +245,12 @@ def _point(*sides) -> Callable:
 
 def _choice(*choices) -> Callable:
     def read(name, key, value):
-        if isinstance(value, bool) is not isinstance(choices[0], bool) or value not in choices:
+        one = plain(value)
+        if isinstance(one, bool) is not isinstance(choices[0], bool) or not isinstance(one, str | numbers.Real):
             _fail(name, key, f"one of {choices}", value)
-        return value
+        if one not in choices:
+            _fail(name, key, f"one of {choices}", value)
+        return choices[choices.index(one)]  # 1 for 1.0
 
     return read
 
@@ -244,7 +258,7 @@ def _choice(*choices) -> Callable:
 def _knots(name, key, value):
     expected = "two knots (x, z) that increase in both, at least 0.1 apart and from the ends of [-3, 3]"
     try:
-        k = np.asarray(value, dtype=float).reshape(2, 2)
+        k = np.array([[_real(v) for v in knot] for knot in value]).reshape(2, 2)
     except (TypeError, ValueError):
         _fail(name, key, expected, value)
     if not (np.diff(np.concatenate([[[-3, -3]], k, [[3, 3]]]), axis=0) >= 0.1 - 1e-9).all():
@@ -757,6 +771,7 @@ def live(name: str, alt: str, play: bool = False, **parameters) -> Live:
         raise ValueError(f"live expects one of {NAMES}, got {name!r}.")
     if not isinstance(alt, str) or not alt.strip():
         raise ValueError(f"live({name!r}): alt expects a text that says what the figure shows, got {alt!r}.")
+    play = _choice(False, True)(name, "play", play)
     if play and name != "hero":
         raise ValueError(f"live({name!r}): play expects False, got {play!r}: only 'hero' moves by itself.")
     draw, known, columns = _FIGURES[name]

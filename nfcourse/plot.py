@@ -20,6 +20,7 @@ from matplotlib.collections import Collection, QuadMesh
 from matplotlib.colorbar import Colorbar
 from matplotlib.colors import Colormap, LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
 from torch import Tensor, nn
 
@@ -151,14 +152,15 @@ def _dense(artist) -> bool:
     return isinstance(artist, Collection) and (len(artist.get_offsets()) > _POINTS or len(artist.get_paths()) > _PATHS)
 
 
-def svg(figure: Figure) -> str:
+def svg(figure: Figure | Axes) -> str:
     """Return a figure as the text of an SVG file, the same at each call: no date, letters as paths.
 
     Heat maps, clouds of more than 300 points and meshes are pictures in it, at 200 dots per inch.
 
     Args:
-        figure: The figure; its dense layers are marked as such.
+        figure: The figure, or one of its axes; its dense layers are marked as such.
     """
+    figure = figure.get_figure(root=True) if isinstance(figure, Axes) else figure
     for artist in figure.findobj(_dense):
         artist.set_rasterized(True)
     buffer = io.StringIO()
@@ -287,6 +289,19 @@ def density(
     return ax
 
 
+def _one_scale(a: AxesImage, b: AxesImage) -> bool:
+    """Whether equal values have equal colours in two pictures, but for rounding."""
+    low, high = a.get_clim()
+    near = {"rtol": 0, "atol": 1e-9}
+    width = (high - low) or abs(high) or 1.0
+    along = np.linspace(low, high, 9)
+    return (
+        a.cmap == b.cmap
+        and np.allclose(np.subtract(a.get_clim(), b.get_clim()) / width, 0, **near)
+        and np.ma.allclose(a.norm(along), b.norm(along), **near)
+    )
+
+
 def colorbar(axes: Axes | Sequence[Axes], label: str = "density (per unit area)") -> Colorbar:
     """Add one colour bar, with its unit, to one heat map or to several on one scale.
 
@@ -303,10 +318,13 @@ def colorbar(axes: Axes | Sequence[Axes], label: str = "density (per unit area)"
     axes = [axes] if isinstance(axes, Axes) else list(np.asarray(axes, dtype=object).flat)
     if not axes or not all(isinstance(ax, Axes) and ax.images for ax in axes):
         raise ValueError("colorbar expects axes that each show a heat map; one of them has none.")
-    scales = {tuple(round(v, 12) for v in ax.images[-1].get_clim()) for ax in axes}
-    if len(scales) > 1:
-        text = ", ".join(f"{low:g} to {high:g}" for low, high in sorted(scales))
-        raise ValueError(f"colorbar expects pictures on one scale, got {text}; give density the same vmax.")
+    first, *others = (ax.images[-1] for ax in axes)
+    if not all(_one_scale(first, other) for other in others):
+        pictures = (first, *others)
+        ranges = ["{:g} to {:g}".format(*p.get_clim()) for p in pictures]
+        looks = [f"{p.cmap.name}, {type(p.norm).__name__}" for p in pictures]
+        text = "; ".join(", ".join(sorted(set(kind))) for kind in (ranges, looks))
+        raise ValueError(f"colorbar expects pictures on one scale, got {text}; give density the same vmax and cmap.")
     bar = axes[0].get_figure().colorbar(axes[0].images[-1], ax=axes, label=label, fraction=0.05, pad=0.03, aspect=24)
     bar.outline.set_visible(False)
     return bar

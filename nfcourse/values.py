@@ -10,7 +10,7 @@ from torch.distributions import constraints
 
 from .spaces import Space, real, space_of
 
-__all__ = ["CheckFailed", "draw_inputs", "randomize", "say", "validate", "worst"]
+__all__ = ["CheckFailed", "draw_inputs", "plain", "randomize", "say", "validate", "worst"]
 
 #: Columns of a printed line: as many as the page shows without scrolling.
 COLUMNS = 76
@@ -31,8 +31,15 @@ class CheckFailed(AssertionError):
 def say(verdict: str) -> None:
     """Print a verdict; one that is longer than a line of the page goes on below it, indented under its first word."""
     start = " " * (len(verdict) - len(verdict.lstrip()) + 2)  # the mark and the space after it
-    lines = textwrap.wrap(verdict, COLUMNS, subsequent_indent=start, break_long_words=False, break_on_hyphens=False)
-    print("\n".join(lines))
+    wrapper = textwrap.TextWrapper(COLUMNS, subsequent_indent=start, break_long_words=False, break_on_hyphens=False)
+    for line in verdict.splitlines():
+        print("\n".join(wrapper.wrap(line)))
+        wrapper.initial_indent = start
+
+
+def plain(value):
+    """Return a Python number for a scalar of numpy or torch, and anything else as it is."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
 
 
 def worst(error: np.ndarray) -> tuple[tuple[int, ...], float]:

@@ -13,7 +13,7 @@ import json
 import math
 import numbers
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -22,7 +22,10 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from PIL import Image
 
-__all__ = ["Player", "player"]
+from .live import live
+from .values import plain
+
+__all__ = ["Player", "live", "player"]
 
 #: Formats of the stored pictures.
 FORMATS = ("webp", "png")
@@ -119,30 +122,40 @@ class _Value:
         return format(self.value, spec) if spec else self.text
 
 
-def _plain(value):
-    """Return a Python number for a scalar of numpy or torch."""
-    return value.item() if hasattr(value, "item") and getattr(value, "ndim", None) == 0 else value
-
-
 def _texts(values: list) -> list[str]:
     """Format the values alike, with as few decimals as tell them apart."""
     if not all(isinstance(v, numbers.Real) and not isinstance(v, bool) and math.isfinite(v) for v in values):
-        return [str(v) for v in values]
+        texts = [str(v) for v in values]
+        if len(set(texts)) < _different(values):
+            raise ValueError(f"player expects values whose texts differ, got {texts!r}; say what they mean in texts.")
+        return texts
     if all(isinstance(v, numbers.Integral) for v in values):
         return [f"{v:d}".replace("-", "−") for v in values]
     sizes = [abs(v) for v in values if v]
     if sizes and (max(sizes) >= 1e5 or max(sizes) / min(sizes) > 2e3 or max(sizes) < 1e-3):
-        return [f"{v:.3g}".replace("-", "−") for v in values]
+        digits = next((d for d in range(3, 17) if len({f"{v:.{d}g}" for v in values}) >= _different(values)), 17)
+        return [f"{v:.{digits}g}".replace("-", "−") for v in values]
     exact = (d for d in range(4) if all(math.isclose(round(v, d), v, rel_tol=0, abs_tol=1e-6) for v in values))
     distinct = sorted(set(values))
     gap = min((b - a for a, b in zip(distinct, distinct[1:], strict=False)), default=1.0)
     decimals = next(exact, max(0, math.ceil(-math.log10(gap / 5))))
+    while len({f"{v:.{decimals}f}" for v in values}) < len(distinct):
+        decimals += 1
     texts = [f"{v:.{decimals}f}" for v in values]
     return [(t.lstrip("-") if not float(t) else t).replace("-", "−") for t in texts]
 
 
+def _different(values: list) -> int:
+    try:
+        return len(set(values))
+    except TypeError:  # lists and arrays
+        return len(values)
+
+
 def _words(texts: Sequence[str] | Callable, values: list) -> list[str]:
     """Return the slider's texts as the caller wants them: one a value."""
+    if isinstance(texts, str | Mapping | Set) or not (callable(texts) or isinstance(texts, Iterable)):
+        raise ValueError(f"texts expects a list of texts, or a function of the value, got {texts!r}.")
     words = [texts(v) for v in values] if callable(texts) else list(texts)
     if len(words) != len(values) or not all(isinstance(w, str) and w.strip() for w in words):
         raise ValueError(f"texts expects one text for each of {len(values)} values, got {words!r}.")
@@ -155,13 +168,13 @@ def _alternatives(alt: str | Callable, values: list, texts: list[str]) -> list[s
     else:
         try:  # nine copies: the text may name the value several times
             result = [alt.format(*[_Value(v, t)] * 9) for v, t in zip(values, texts, strict=True)]
-        except (IndexError, KeyError, ValueError) as error:
+        except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
             raise ValueError(f"alt expects a text with {{}} for the value, got {alt!r}: {error}") from error
-        if len(set(texts)) > 1 and len(set(result)) == 1:
-            raise ValueError(f"alt expects a text with {{}} for the value, one text per frame, got {alt!r}.")
     for value, text in zip(values, result, strict=True):
         if not isinstance(text, str) or not text.strip():
             raise ValueError(f"alt expects a text for every value, got {text!r} for {value!r}.")
+    if len(set(texts)) > 1 and len(set(result)) == 1:
+        raise ValueError(f"alt expects a text with {{}} for the value, one text per frame, got {result[0]!r} for all.")
     return result
 
 
@@ -297,16 +310,19 @@ def player(
 
     Raises:
         ValueError: If there are no values, ``draw`` does not return a figure, the figures differ in size, ``texts``
-            does not give one text a value, ``alt`` does not tell the frames apart, ``interval`` is not positive or
-            ``fmt`` unknown.
+            does not give one text a value, or is absent where the values' own texts are alike, ``alt`` does not tell
+            the frames apart, ``label`` is no text, ``interval`` is below 1 or ``fmt`` unknown.
     """
-    values = [_plain(v) for v in values]
+    values = [plain(v) for v in values]
     if not values:
         raise ValueError("player expects at least one value, got none.")
     if fmt not in FORMATS:
         raise ValueError(f"fmt expects one of {FORMATS}, got {fmt!r}.")
-    if interval <= 0:
-        raise ValueError(f"interval expects a positive number of milliseconds, got {interval}.")
+    if not isinstance(label, str) or not label.strip():
+        raise ValueError(f"label expects a text, the slider's name, got {label!r}.")
+    interval = plain(interval)
+    if not isinstance(interval, numbers.Real) or isinstance(interval, bool) or not 1 <= interval < math.inf:
+        raise ValueError(f"interval expects a positive number of milliseconds, at least 1, got {interval!r}.")
     texts = _texts(values) if texts is None else _words(texts, values)
     arguments = (draw, values, texts, label, _alternatives(alt, values, texts), int(interval), fmt)
     if os.environ.get("NFCOURSE_STATIC", "0") not in ("", "0"):
@@ -315,6 +331,3 @@ def player(
         return _live(*arguments)
     except ImportError:
         return _static(*arguments)
-
-
-from .live import live  # noqa: E402, F401

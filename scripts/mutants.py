@@ -11,7 +11,8 @@ A code cell tagged ``check-thm-...`` lists its mutants in its metadata::
 ``old`` is a text that occurs once in the cell, outside of every ``check.`` call that judges. With
 ``"in": "nfcourse.bijections.linear:PLU.forward"`` it is in the body of that function instead, with ``"in": "deflate"``
 in that of a function from an earlier cell. Nothing else of the chapter runs but the cells tagged ``setup`` (where no
-cell is, all that come before), in a copy of the chapter's folder.
+cell is, all that come before), in a copy of the chapter's folder and of what stands beside it, but for what is hidden
+or large.
 
 A mutant is *killed* if an untouched ``check.`` call of the cell raises CheckFailed and misses by three tolerances or
 more, or has no tolerance to miss; *too close* if it misses by less; *survived* if the cell runs through; anything else
@@ -20,19 +21,22 @@ is a *fault* of the mutant, so too one that changes nothing, or nothing that run
 A claim without a tolerance is missed with *no margin*, be it by a hair. So each theorem, but for the chapters of
 ``FIRST_EDITION``, has a mutant that is killed with one, or that says ``"exact": true``: what it gets wrong has no size.
 
-A mutant may carry ``"weaker": "check.close(...)"``: one call that a reader might have thought enough, and that does not
-see this mutant. It is run on the names that the mutated cell left behind, and on those of the cell as it is: it must
-pass both times, else the mutant is a fault. What it prints is stored, for the page to show beside the real check.
+A mutant may carry ``"weaker": "check.close(...)"``: one call that a reader might have thought enough, that looks at a
+name of the chapter, and that does not see this mutant. It is run on the names that the mutated cell left behind, and on
+those of the cell as it is: it must pass both times, and say so, else the mutant is a fault. What it prints is stored,
+for the page to show beside the real check.
 """
 
 import argparse
 import ast
+import builtins
 import copy
 import functools
 import hashlib
 import importlib
 import inspect
 import io
+import itertools
 import json
 import linecache
 import math
@@ -68,8 +72,10 @@ FIRST_EDITION: list[str] = [
 MISS = 3.0
 #: seconds that a cell may take
 LIMIT = 120.0
+#: bytes of a folder beside a chapter's that is copied with it, at most
+LARGE = 2**24
 #: what stands under ``check`` and judges nothing
-HELPERS = {"randomize", "draw_inputs"}
+HELPERS = {"randomize", "draw_inputs", "answer", "validate"}
 #: the modules of the checks
 JUDGES = ("nfcourse.check", "nfcourse.contracts", "nfcourse.values")
 #: the arguments of a judge that say how much it allows
@@ -120,13 +126,16 @@ def plan(path: Path) -> dict[str, tuple[Cell, list[Cell]]]:
     tagged = any("setup" in cell.tags for cell in cells)
     for k, cell in enumerate(cells):
         if cell.mutants:
+            at = f"{path.stem}, cell {cell.id}"
             if cell.theorem is None or cell.theorem in found:
-                raise ValueError(f"{path.stem}, cell {cell.id}: mutants need a tag check-thm-... of their own.")
+                raise ValueError(f"{at}: mutants need a tag check-thm-... of their own.")
             for number, mutant in enumerate(cell.mutants, 1):
                 if lacks := [key for key in REQUIRED if not isinstance(mutant.get(key), str)]:
-                    raise ValueError(f"{path.stem}, cell {cell.id}: mutant {number} has no text {', '.join(lacks)}.")
+                    raise ValueError(f"{at}: mutant {number} has no text {', '.join(lacks)}.")
                 if "weaker" in mutant and not _one_call(mutant["weaker"]):
-                    raise ValueError(f"{path.stem}, cell {cell.id}: mutant {number} needs one check call as weaker.")
+                    raise ValueError(f"{at}: mutant {number} needs one check call as weaker.")
+                if "weaker" in mutant and not _looks(mutant["weaker"]):
+                    raise ValueError(f"{at}: the weaker check of mutant {number} looks at nothing of the chapter.")
             found[cell.theorem] = (cell, [c for c in cells[:k] if "setup" in c.tags or not tagged])
     return found
 
@@ -139,6 +148,14 @@ def _one_call(source: object) -> bool:
         return False
     calls = check_calls(source) if len(body) == 1 and isinstance(body[0], ast.Expr) else []
     return len(calls) == 1 and ast.dump(body[0].value) == ast.dump(calls[0])
+
+
+def _looks(source: str) -> bool:
+    """Whether a call has a name of the chapter in its arguments, and not constants alone."""
+    nodes = list(ast.walk(ast.parse(source)))
+    own = {n.id for n in nodes if isinstance(n, ast.Name) and not isinstance(n.ctx, ast.Load)}
+    own |= {n.arg for n in nodes if isinstance(n, ast.arg)} | {"check", *dir(builtins)}
+    return any(isinstance(n, ast.Name) and n.id not in own for n in nodes)
 
 
 def gaps(paths: list[Path], editions: list[str] | None = None, stored: dict | None = None) -> list[str]:
@@ -176,10 +193,10 @@ def _hash(texts) -> str:
 
 
 def package_hash() -> str:
-    """Hash the sources of the package, but for drawings and long experiments, which no check calls."""
+    """Hash the sources of the package, but for drawings and long experiments, which no check calls, and ``MISS``."""
     folder, apart = ROOT / "nfcourse", {"plot.py", "schematic", "widgets.py", "live.py", "experiments"}
     files = [p for p in sorted(folder.rglob("*.py")) if p.relative_to(folder).parts[0] not in apart]
-    return _hash(text for p in files for text in (p.relative_to(folder).as_posix(), p.read_text("utf8")))
+    return _hash([str(MISS), *(t for p in files for t in (p.relative_to(folder).as_posix(), p.read_text("utf8")))])
 
 
 def hashes(cell: Cell, needed: list[Cell], package: str) -> dict[str, str]:
@@ -187,9 +204,21 @@ def hashes(cell: Cell, needed: list[Cell], package: str) -> dict[str, str]:
     return {"cell": _hash(c.source for c in [*needed, cell]), "package": package}
 
 
+def _seal(mutants: list[dict]) -> str:
+    """Hash the verdicts: what was changed by hand afterwards, or was cut, does not count."""
+    return _hash([json.dumps(mutants, sort_keys=True)])
+
+
 def load(file: Path = RESULTS) -> dict:
-    """Return what is stored."""
-    return json.loads(file.read_text("utf8")) if file.is_file() else {}
+    """Return what is stored.
+
+    Raises:
+        ValueError: If the file is cut or broken.
+    """
+    try:
+        return json.loads(file.read_text("utf8")) if file.is_file() else {}
+    except ValueError as error:
+        raise ValueError(f"{file} cannot be read ({error}): run `make mutants`") from error
 
 
 def save(stored: dict, file: Path) -> None:
@@ -202,6 +231,8 @@ def save(stored: dict, file: Path) -> None:
 def stale(paths: list[Path] = CHAPTERS, stored: dict | None = None) -> list[str]:
     """Say which stored entries are not those of the chapters as they are; nothing is run."""
     stored, package, old = load() if stored is None else stored, package_hash(), []
+    for stem in _gone(paths, stored):
+        old.append(f"{stem}: is stored, but there is no such chapter")
     for path in paths:
         entries, cells = stored.get(path.stem, {}), plan(path)
         for theorem in sorted(entries.keys() | cells.keys()):
@@ -213,12 +244,17 @@ def stale(paths: list[Path] = CHAPTERS, stored: dict | None = None) -> list[str]
             elif [_asked(m) for m in entry["mutants"]] != [_asked(m) for m in cells[theorem][0].mutants]:
                 what = "has other mutants"
             else:
-                new = hashes(*cells[theorem], package)
-                changed = [key for key in new if new[key] != entry[key]]
+                new = hashes(*cells[theorem], package) | {"verdicts": _seal(entry["mutants"])}
+                changed = [key for key in new if new[key] != entry.get(key)]
                 what = f"has changed ({', '.join(changed)})" if changed else ""
             if what:
                 old.append(f"{path.stem}, {theorem}: {what}")
     return old
+
+
+def _gone(paths: list[Path], stored: dict) -> list[str]:
+    folders = {ROOT / "chapters", *(path.parent for path in paths)}
+    return sorted(stored.keys() - {path.stem for folder in folders for path in folder.glob("*.ipynb")})
 
 
 def _asked(mutant: dict) -> dict:
@@ -405,7 +441,8 @@ def weaker_check(source: str, names: dict) -> dict:
             exec(compile(source, "<weaker check>", "exec"), names)
     except CheckFailed as error:
         return {"source": source, "line": str(error), "missed": False}
-    return {"source": source, "line": printed.getvalue().strip(), "missed": True}
+    line = printed.getvalue().strip() or "(it prints nothing)"
+    return {"source": source, "line": line, "missed": line.startswith("✓ ")}
 
 
 def attempt(cell: Cell, mutant: dict | None, names: dict, plain: dict[str, list[dict]] | None = None) -> dict:
@@ -515,26 +552,37 @@ def forked(function, *arguments, limit: float | None = None):
 
 
 def copied(folder: Path, to: Path) -> Path:
-    """Copy a folder, set links to what stands beside it, and return the copy.
+    """Copy a folder and what stands beside it, but for what is hidden, a link or large, and return the copy.
 
     In it a cell's files are nobody else's, and can be undone; ``../book`` is found as ever.
     """
     for beside in folder.parent.iterdir():
-        if beside != folder:
-            (to / beside.name).symlink_to(beside)
+        if beside.is_symlink() or beside.name.startswith(".") or beside == folder or not _small(beside):
+            continue
+        if beside.is_dir():
+            shutil.copytree(beside, to / beside.name, symlinks=True)
+        else:
+            shutil.copy2(beside, to / beside.name)
     return Path(shutil.copytree(folder, to / folder.name))
 
 
+def _small(path: Path) -> bool:
+    files = (p for p in itertools.chain([path], path.rglob("*")) if not p.is_dir())
+    sizes = itertools.accumulate(p.lstat().st_size for p in files)
+    return all(size <= LARGE for size in sizes)
+
+
 def listing(folder: Path) -> dict[Path, tuple[int, int]]:
-    """Return sizes and times of all that is in a folder."""
-    return {path: (path.lstat().st_size, path.lstat().st_mtime_ns) for path in folder.rglob("*")}
+    """Return sizes and times of all that is in a folder and beside it."""
+    paths = (path for path in folder.parent.rglob("*") if path != folder)
+    return {path: (path.lstat().st_size, path.lstat().st_mtime_ns) for path in paths}
 
 
 def alone(folder: Path, *arguments, limit: float) -> dict:
-    """Attempt in a fork, and see to it that it leaves the folder as it was for the next one."""
+    """Attempt in a fork, and see to it that it leaves all copies as they were for the next one."""
     before = listing(folder)
     with tempfile.TemporaryDirectory() as kept:
-        shutil.copytree(folder, kept, dirs_exist_ok=True)
+        shutil.copytree(folder.parent, kept, symlinks=True, dirs_exist_ok=True)
         try:
             verdict = forked(attempt, *arguments, limit=limit)
         except (TimeoutError, ChildProcessError) as error:
@@ -542,17 +590,21 @@ def alone(folder: Path, *arguments, limit: float) -> dict:
         after = listing(folder)
         if before == after:
             return verdict
-        for path in folder.iterdir():  # not the folder itself, in which this process works
-            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
-        shutil.copytree(kept, folder, dirs_exist_ok=True)
-    names = sorted({str(path.relative_to(folder)) for path, _ in before.items() ^ after.items()})
+        touched = sorted(path for path, _ in before.items() ^ after.items())
+        for path in touched:  # never the folder itself, in which this process works
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        shutil.copytree(kept, folder.parent, symlinks=True, dirs_exist_ok=True)
+    names = sorted({os.path.relpath(path, folder) for path in touched})
     return _fault(f"the cell writes files: mutants would meet each other's ({', '.join(names)})")
 
 
 def entry(cell: Cell, needed: list[Cell], package: str, verdicts: list[dict]) -> dict:
     """Return what is stored of a theorem."""
     mutants = [_asked(m) | v for m, v in zip(cell.mutants, verdicts, strict=True)]
-    return hashes(cell, needed, package) | {"mutants": mutants}
+    return hashes(cell, needed, package) | {"mutants": mutants, "verdicts": _seal(mutants)}
 
 
 def run(path: Path, top: str, limit: float = LIMIT) -> dict:
@@ -648,13 +700,21 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, default=RESULTS, help="the file")
     parser.add_argument("--limit", type=float, default=LIMIT, help="seconds that a cell may take")
     options = parser.parse_args(arguments)
-    paths, stored = [p.resolve() for p in options.chapters] or CHAPTERS, load(options.json)
+    paths = [p.resolve() for p in options.chapters] or CHAPTERS
+    try:
+        stored = load(options.json)
+    except ValueError:
+        if options.check or options.chapters:
+            raise
+        stored = {}  # all is run anew
     if options.check:
         problems = [f"{line}: run `make mutants`" for line in stale(paths, stored)] + alive(paths, stored)
         problems += gaps(paths, stored=stored)
         print("\n".join(problems) or "all mutants are killed, and what is stored is of today")
         return bool(problems)
     plans = {path: plan(path) for path in paths}  # what is written wrongly is said before anything runs
+    for stem in _gone(paths, stored):
+        del stored[stem]
     for path in paths:
         stored.pop(path.stem, None)
         if plans[path]:

@@ -44,6 +44,11 @@ CLAIMS = {  # a claim, and how many numbers and statements it is
     "integral": (lambda: check.integral(lambda x: torch.zeros(len(x)), 0.0, 1.0), (1, 0)),
     "mass": (lambda: check.mass(lambda x: torch.log(x), torch.tensor([0.5, 0.5])), (1, 0)),
     "indented": (lambda: check.holds("  x", True), (0, 1)),
+    "wrapped": (lambda: check.close(f"{'long ' * 13}x", torch.ones(12), 1.0, tol=0.1), (12, 0)),
+    "wrapped, one": (lambda: check.close(f"  {'long ' * 13}", 1.0, 1.0, tol=0.1), (1, 0)),
+    "in lines": (lambda: check.close("a\nb", 1.0, 1.0, tol=0.1), (1, 0)),
+    "something below": (lambda: (check.holds("x", True), print("y: 12 numbers agree within 1")), (0, 1)),
+    "wrapped twice": (lambda: [check.close(f"{'long ' * 13}x", torch.ones(12), 1.0, tol=1) for _ in "ab"], (24, 0)),
     "silent": (lambda: print("x: 0.5, expected 0.5 ± 0.1"), (0, 0)),
 }
 

@@ -151,13 +151,18 @@ def test_answers_are_looked_up_and_a_wrong_one_gets_a_hint(capsys):
     out = " ".join(capsys.readouterr().out.split())
     assert out.startswith("✗ ex-03-mistake: not yet") and "Hint: " in out and "within 0.001" in out
     assert "9" not in out, "the truth is given away"
-    for odd in (None, "half", [0.5, 0.5], [[1], [2, 3]], float("nan")):
+    w = torch.tensor(9.0, requires_grad=True)
+    for odd in (None, "half", [0.5, 0.5], [[1], [2, 3]], float("nan"), [w, w], 10**400, 1j, [[w]] * 2, {9}):
         assert not check.answer("ex-03-mistake", odd)
     out = " ".join(capsys.readouterr().out.split())
     assert "not answered yet" in out and "got str" in out and "got 2 numbers" in out
     assert check.answer("ex-10-count", [3072, 1]) and not check.answer("ex-10-count", [1, 3072])
+    assert check.answer("ex-10-count", [w * 3072 / 9, w / 9])
     with pytest.raises(ValueError, match="did you mean 'ex-03-mistake'"):
         check.answer("ex-03-mistakes", 9)
+    for odd in (3, None, ["ex-03-mistake"]):
+        with pytest.raises(ValueError, match="there is no exercise"):
+            check.answer(odd, 9)
 
 
 def test_close_has_a_relative_tolerance():
@@ -176,6 +181,37 @@ def test_numbers_keep_the_digits_before_the_point(capsys):
     check.close("n", 125_076.4, 125_076.4, tol=1)
     check.close("p", 3.14159, 3.14159, tol=1e-3, digits=6)
     assert capsys.readouterr().out == "✓ n: 125076, expected 125076 ± 1\n✓ p: 3.14159, expected 3.14159 ± 0.001\n"
+
+
+@pytest.mark.parametrize("bad", [-0.1, math.inf, math.nan, "1", None, [0.1, 0.2], torch.ones(2), 10**400], ids=repr)
+def test_a_tolerance_is_a_finite_number(bad, capsys):
+    """Else every claim would hold, or none."""
+    law, support = normal(1, 1.5), torch.arange(2)
+    for key, judge in (
+        ("tol", lambda: check.close("x", 1.0, 5.0, tol=bad)),
+        ("rtol", lambda: check.close("x", 1.0, 5.0, rtol=bad)),
+        ("by", lambda: check.differs("x", math.inf, 5.0, by=bad)),
+        ("tol", lambda: check.mass(lambda x: 0.0 * x, support, tol=bad)),
+        ("tol", lambda: check.integral(normal(1).log_prob, -8.0, 8.0, tol=bad)),
+        ("tol", lambda: check.integral_mc(normal(1).log_prob, law, n=1000, tol=bad)),
+    ):
+        with pytest.raises(ValueError, match=f"^{key} expects a finite number >= 0, got "):
+            judge()
+    assert capsys.readouterr().out == ""
+
+
+def test_a_tolerance_may_be_a_scalar_of_numpy_or_torch(capsys):
+    for tol in (np.float32(0.5), torch.tensor(0.5), torch.tensor(0.5, requires_grad=True)):
+        check.close("x", 1.0, 1.2, tol=tol)
+    assert set(capsys.readouterr().out.splitlines()) == {"✓ x: 1, expected 1.2 ± 0.5"}
+
+
+def test_lines_of_a_verdict_stay_lines(capsys):
+    check.close("det T\nof the map", 1.0, 1.0, tol=0.1)
+    check.holds(f"  one\n{'word ' * 20}", True)
+    first, second, third, *rest = capsys.readouterr().out.splitlines()
+    assert (first, second, third) == ("✓ det T", "  of the map: 1, expected 1 ± 0.1", "  ✓ one")
+    assert len(rest) == 2 and all(line.startswith("    word") and len(line) <= 76 for line in rest)
 
 
 def test_misses_are_counted_in_tolerances():

@@ -169,6 +169,16 @@ def test_mass_in_a_cell_keeps_its_mass():
         ("flow $f_k$", [("flow ", None), ("f", "m i"), ("k", "m i")]),
         ("$\\log τ'$", [("log ", "m"), ("τ", "m i"), ("′", "m")]),
         ("$a-b$", [("a", "m i"), ("−", "m"), ("b", "m i")]),
+        (r"$\theta$", [("θ", "m i")]),
+        (r"$x_\theta$", [("x", "m i"), ("θ", "m i")]),
+        (r"$\mathbb{R}^d$", [("ℝ", "m"), ("d", "m i")]),
+        (r"$x \in \mathbb{Z}$", [("x", "m i"), (" ∈ ℤ", "m")]),
+        (r"$\mathbb{E}[\log p]$", [("𝔼[log ", "m"), ("p", "m i"), ("]", "m")]),
+        (r"$\sum_{i} a \cdot b$", [("∑", "m"), ("i", "m i"), (" ", "m"), ("a", "m i"), (" · ", "m"), ("b", "m i")]),
+        (r"$\{1, \infty\}$", [("{1, ∞}", "m")]),
+        (r"$\Sigma_\varphi$", [("Σ", "m i"), ("φ", "m i")]),
+        (r"$f \to g_{\{1\}}$", [("f", "m i"), (" → ", "m"), ("g", "m i"), ("{1}", "m")]),
+        (r"$|\det J|$", [("|det ", "m"), ("J", "m i"), ("|", "m")]),
     ],
 )
 def test_formulas_in_labels(text, letters):
@@ -215,12 +225,77 @@ def test_words_are_escaped():
         (lambda: new().mask("m", (3, 1), [[1], [1, 0]]), "rows of one length"),
         (lambda: new().mask("m", (3, 1), []), "rows of one length"),
         (lambda: new().plate((1, 1), (9, 1)), "leaves the drawing"),
+        *[
+            (lambda text=text: new().text((3, 2), text), message)
+            for text, message in [
+                (r"$\frac{a}{b}$", r"got '\\\\frac'"),
+                (r"$\mathbb{X}$", "got .*mathbb{X}'"),
+                (r"$\mathbb R$", "got .*mathbb'"),
+                (r"$\thetaX$", "got .*thetaX'"),
+                ("$a \\$", "commands for Greek letters"),
+                (r"\theta", "commands between dollars"),
+                ("$x_{a_{b}}$", "indices of one level"),
+                ("$x_{a_b}$", "indices of one level"),
+                ("${x}$", "indices of one level, .* got '{'"),
+                ("$x}$", "got '}'"),
+                ("$x_$", "got '_'"),
+                ("$x_^2$", "indices of one level"),
+                ("a\x00b", "without control characters"),
+                ("a\ue000b", "without control characters"),
+                ("a\tb", "without control characters"),
+                (5, "a text expects letters"),
+            ]
+        ],
+        (lambda: Schematic(3, 3, alt="A drawing with \x07 a bell."), "alt expects a text"),
+        (lambda: new().text((3, 0.1), "high"), "leaves the drawing"),
+        (lambda: new().text((3, 3.9), "low"), "leaves the drawing"),
+        (lambda: new().text((3, 0.2), "$x^2$"), "leaves the drawing"),
+        (lambda: new().text((3, 3.8), "$x_2$"), "leaves the drawing"),
+        (lambda: new().text((3, 2), "寬" * 14), "leaves the drawing"),
+        (lambda: new().box("a", (3, 1), "one\ntwo\nthree"), "by 1.5 cells, the box 2 by 1"),
+        (lambda: new().node("a", (3, 2), "too wide a label"), "a node expects a label that fits"),
+        (lambda: new().node("a", (3, 2), "$x$", radius=0.1), "a node expects a label that fits"),
+        (lambda: new().node("a", (3, 2), kind="deterministic", radius=0.05), "radius expects room"),
+        (lambda: new().node("a", (3, 2), radius=-1), "a positive size"),
+        (lambda: new().box("a", (2, 1)).box("b", (3, 1)).arrow("a", "b"), "'a' and 'b', which overlap"),
+        (lambda: new().box("a", (2, 1)).arrow("a", (2.5, 1)), "which overlap"),
+        (lambda: new().box("a", (2, 1)).arrow("a", (5, 1), via=[(2, 1.3)]), "which overlap"),
+        (lambda: new().box("a", (1.5, 1)).box("b", (3.6, 1)).arrow("a", "b"), "0.24 cells for its head, got 0.1"),
+        (lambda: new().mask("m", (3, 1), ["10", "01"]), "cells expects booleans or numbers"),
+        (lambda: new().mask("m", (3, 1), [[1, float("nan")]]), "cells expects booleans or numbers"),
+        (lambda: new().mask("m", (3, 1), [[None, 1]]), "cells expects booleans or numbers"),
+        (lambda: new().box("a", (3, 1), stack=0), "stack expects"),
+        (lambda: new().box("a", (3, 1), stack=1.5), "stack expects"),
         (lambda: new().brace((1, 1), (1, 1.1)), "half a cell apart"),
     ],
 )
 def test_clear_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize(
+    ("fails", "works"),
+    [
+        (lambda s: s.box("a", (3, 1), "a label far too long", stack=2), lambda s: s.box("a", (3, 1), "short")),
+        (lambda s: s.box("a", (3, 1), role="red"), lambda s: s.box("a", (3, 1))),
+        (lambda s: s.node("a", (3, 2), role="red"), lambda s: s.node("a", (3, 2))),
+        (lambda s: s.node("a", (3, 0.5), "$μ$", kind="fixed"), lambda s: s.node("a", (3, 1), "$μ$", kind="fixed")),
+        (lambda s: s.region("a", (3, 2), (1, 1), role="red"), lambda s: s.region("a", (3, 2), (1, 1))),
+        (lambda s: s.mask("a", (3, 2), [[1]], role="red"), lambda s: s.mask("a", (3, 2), [[1]])),
+        (lambda s: s.plate((1, 1), (1, 1), "far too long"), lambda s: s.plate((1, 1), (1, 1))),
+        (lambda s: s.arrow((1, 0.2), (4, 0.2), "label"), lambda s: s.arrow((1, 0.2), (4, 0.2))),
+        (lambda s: s.text((3, 3.6), "one\ntwo"), lambda s: s.text((3, 3), "one\ntwo")),
+        (lambda s: s.brace((1, 0.5), (2, 0.5), "n"), lambda s: s.brace((1, 1.5), (2, 1.5), "n")),
+    ],
+)
+def test_what_fails_leaves_no_trace(fails, works):
+    """Neither a part nor a name: the cell is corrected and run again."""
+    s = new()
+    with pytest.raises(ValueError):
+        fails(s)
+    assert s.svg() == new().svg()
+    assert works(s).svg() == works(new()).svg()
 
 
 def test_every_method_returns_the_drawing():
@@ -258,6 +333,7 @@ def test_svg_repeats_byte_for_byte(styled):
     first, second = plot.svg(dense_figure()), plot.svg(dense_figure())
     assert first == second and plot.svg(plt.gcf()) == second, "a second rendering of one figure differs"
     assert "<dc:date>" not in first and "<text" not in first
+    assert plot.svg(plt.gcf().axes[0]) == first, "axes stand for their figure"
 
 
 def test_svg_keeps_lines_and_stores_dense_layers_as_sharp_pictures(styled):

@@ -239,12 +239,42 @@ def test_reached_through_widgets():
         ("coupling", {"slopes": [0.0, 1.0]}, "slopes"),
         ("autoregressive", {"order": "1"}, "order"),
         ("autoregressive", {"x": [9.0, 0.0]}, "x"),
+        ("hero", {"w": "12"}, "w"),
+        ("hero", {"w": ["1", "2"]}, "w"),
+        ("hero", {"w": [10**400, 0]}, "w"),
+        ("hero", {"strength": "1"}, "strength"),
+        ("hero", {"strength": torch.ones(1)}, "strength"),
+        ("hero", {"play": "yes"}, "play"),
+        ("hero", {"play": 1}, "play"),
+        ("twist", {"map": ["twist"]}, "map"),
+        ("coupling", {"passes": "1"}, "passes"),
+        ("coupling", {"passes": 1.5}, "passes"),
+        ("coupling", {"passes": np.array([1, 2])}, "passes"),
+        ("coupling", {"knots": [["-1.5", "-0.25"], ["1.5", "0.25"]]}, "knots"),
+        ("coupling", {"knots": 3}, "knots"),
     ],
 )
 def test_errors(name, options, word):
     with pytest.raises(ValueError, match="expects.*got") as caught:
         live(name, **{"alt": ALT, **options})
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "scalars", "plain"),
+    [
+        ("coupling", {"passes": 1.0}, {"passes": 1}),
+        ("coupling", {"passes": np.int64(2)}, {"passes": 2}),
+        ("coupling", {"passes": torch.tensor(2)}, {"passes": 2}),
+        ("coupling", {"slopes": torch.tensor([0.5, 2.0], requires_grad=True)}, {"slopes": [0.5, 2.0]}),
+        ("coupling", {"knots": np.array([[-1.0, -0.5], [1, 0.5]])}, {"knots": [[-1.0, -0.5], [1.0, 0.5]]}),
+        ("hero", {"strength": np.float32(0.5)}, {"strength": 0.5}),
+        ("hero", {"strength": torch.tensor(0.5), "play": np.bool_(True)}, {"strength": 0.5, "play": True}),
+        ("hero", {"inflate": np.bool_(True), "w": (1, np.float64(2))}, {"inflate": True, "w": [1.0, 2.0]}),
+    ],
+)
+def test_scalars_of_numpy_and_torch_are_numbers(name, scalars, plain):
+    assert live(name, ALT, **scalars).html == live(name, ALT, **plain).html
 
 
 def test_what_the_orders_lose():

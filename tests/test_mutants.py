@@ -34,7 +34,7 @@ def run(*arguments, folder):
     """Run the script with a file of its own; return what it printed, its exit status, and the file."""
     file = folder / "mutants.json"
     command = [sys.executable, str(SCRIPT), *map(str, arguments), "--json", str(file)]
-    env = {**os.environ, "PYTHONPATH": str(folder), "PYTHONHASHSEED": "0"}
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]), "PYTHONHASHSEED": "0"}
     done = subprocess.run(command, capture_output=True, text=True, env=env)
     assert file.is_file(), done.stderr
     return done.stdout, done.returncode, json.loads(file.read_text("utf8"))
@@ -189,6 +189,7 @@ def times(k):
 
 
 once, twice, grown, one = times(1), lambda x: 2 * x, Square(1).grown, constant()
+check.silent = silent = lambda x: None
 """
 
 ONE = 'x = 1.0\ncheck.close("x", x, 1.0, tol=0.1)'
@@ -347,6 +348,17 @@ CASES = {
             (changed("seen", "open('beside.txt', 'a').write('2'); seen"), "fault", "(beside.txt)"),
         ],
     ),
+    "files-beside": (
+        'unused = 0\nread = open("../book/one.txt").read()\nx = float(read)\n' + ONE[8:],
+        [
+            (changed("unused = 0", "open('../book/one.txt', 'w').write('2')"), "fault", "(../book/one.txt)"),
+            (changed("unused = 0", "os.remove('../book/one.txt'); read = 2"), "fault", "(../book, ../book/one.txt)"),
+            (changed("unused = 0", "unused = 1"), "survived", None),
+            (changed("unused = 0", "os.mkdir('../new')"), "fault", "(../new)"),
+            (changed("unused = 0", "unused = os.path.exists('../new')"), "survived", None),
+            (changed("float(read)", "float(read) + os.path.exists('../.hidden')"), "survived", None),
+        ],
+    ),
     "files-as-it-is": (
         "x = 1.0\nopen('left', 'w').close()\n" + ONE[8:],
         [(changed("x = 1.0", "x = 2.0"), "fault", "fails as it is: the cell writes files")],
@@ -387,6 +399,8 @@ CASES = {
             (weak('check.holds("negative", y < 0)'), "fault", "rejects the cell as it is: ✗ negative"),
             (weak('check.holds("x", 1 / (x - 2) < 0)'), "fault", "does not run: ZeroDivisionError"),
             (weak('check.holds("positive", y > 0)', "y = 0", "y = -1"), "survived", None),
+            (weak('check.close("y", y, 1.0, tol=np.inf)'), "fault", "does not run on the cell as it is: ValueError"),
+            (weak("check.silent(y)"), "fault", "rejects the cell as it is: (it prints nothing)"),
         ],
     ),
     "super": (
@@ -426,7 +440,7 @@ def check_cells():
 def small(tmp_path_factory):
     """Two small chapters, one with a setup cell and one without, and a run of both."""
     folder = tmp_path_factory.mktemp("small") / "chapters"
-    for path in (folder / "beside.txt", folder.parent / "book" / "one.txt"):
+    for path in (folder / "beside.txt", folder.parent / "book" / "one.txt", folder.parent / ".hidden" / "one.txt"):
         path.parent.mkdir()
         path.write_text("1")
     (folder / "made_up.py").write_text(MODULE)
@@ -510,6 +524,8 @@ def test_margins_are_seen(small):
 def test_folder_is_left_as_it_was(small):
     folder = small[0].parent
     assert (folder / "beside.txt").read_text() == "1"
+    assert (folder.parent / "book" / "one.txt").read_text() == "1"
+    assert {p.name for p in folder.parent.iterdir()} == {"chapters", "book", ".hidden"}
     names = {"beside.txt", "made_up.py", "tagged.ipynb", "untagged.ipynb", "mutants.json"}
     assert {p.name for p in folder.iterdir()} - {"__pycache__"} == names
 
@@ -518,10 +534,11 @@ def test_folder_is_left_as_it_was(small):
 def test_bad_chapters_lose_nothing_else(tmp_path):
     """A setup cell that raises, one that ends the process: their mutants are faults, all others are judged."""
     mutant = [changed("x = 1.0", "x = 2.0")]
+    (folder := tmp_path / "chapters").mkdir()
     start = ("from nfcourse import check", ["setup"], [])
     paths = [
         write(
-            tmp_path / f"{name}.ipynb",
+            folder / f"{name}.ipynb",
             start,
             (ONE, ["check-thm-00-a"], mutant),
             (source, ["setup"], []),
@@ -530,7 +547,7 @@ def test_bad_chapters_lose_nothing_else(tmp_path):
         )
         for name, source in {"raises": "int('six')", "ends": "import os\nos._exit(1)", "good": "y = 1"}.items()
     ]
-    printed, status, stored = run(*paths, folder=tmp_path)
+    printed, status, stored = run(*paths, folder=folder)
     got = {name: [m["verdict"] for e in entries.values() for m in e["mutants"]] for name, entries in stored.items()}
     assert got == {"raises": ["killed", "fault", "fault"], "ends": ["fault"] * 3, "good": ["killed"] * 3}
     assert status == 1
@@ -610,9 +627,14 @@ def test_package_hash_sees_sources(tmp_path, monkeypatch):
         (folder / name).mkdir(parents=True)
     (folder / "flow.py").write_text("a = 1")
     first = mutants.package_hash()
-    for name in ("plot.py", "schematic/shape.py", "widgets.py", "live.py", "experiments/long.py"):
+    for name in ("plot.py", "schematic/drawing.py", "widgets.py", "live.py", "experiments/long.py"):
+        (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("b = 2")
         assert mutants.package_hash() == first
+        assert (ROOT / "nfcourse" / name).parent.is_dir(), "what is left out has moved"
+    with monkeypatch.context() as patch:
+        patch.setattr(mutants, "MISS", 4.0)
+        assert mutants.package_hash() != first
     (folder / "flow.py").rename(folder / "flows.py")
     second = mutants.package_hash()
     (folder / "flows.py").write_text("a = 2")
@@ -679,12 +701,75 @@ def test_weaker_check_is_part_of_what_is_stored(tmp_path):
 @pytest.mark.parametrize(
     "source",
     ["x > 0", "y = check.holds('x', True)", "check.holds('x', True); y = 1", "check.randomize(x)", "check.close(", 3,
-     "check.close('x', check.mass(x), 1)", "print(check.holds('x', True))"],
+     "check.close('x', check.mass(x), 1)", "print(check.holds('x', True))", "check.answer('ex-03-mistake', x)",
+     "check.validate(x)", "check.draw_inputs(x, (1,))"],
 )  # fmt: skip
 def test_weaker_check_is_one_call(source, tmp_path):
     path = write(tmp_path / "a.ipynb", (ONE, ["check-thm-00-a"], [weak(source)]))
     with pytest.raises(ValueError, match="a, cell cell-0: mutant 1 needs one check call as weaker"):
         mutants.plan(path)
+
+
+@pytest.mark.parametrize(
+    "source",
+    ["check.holds('w', True)", "check.close('w', 3, 3)", "check.close('w', int(3), 3)",
+     "check.holds('w', check is check)", "check.close('w', [q for q in [3]], 3)",
+     "check.holds('w', (lambda q: q)(True))"],
+)  # fmt: skip
+def test_weaker_check_looks_at_the_chapter(source, tmp_path):
+    path = write(tmp_path / "a.ipynb", (ONE, ["check-thm-00-a"], [weak(source)]))
+    with pytest.raises(ValueError, match="a, cell cell-0: the weaker check of mutant 1 looks at nothing"):
+        mutants.plan(path)
+
+
+def test_verdicts_are_sealed(tmp_path):
+    """What is changed by hand, or lost, is seen; so is a chapter that is gone."""
+    path = write(tmp_path / "a.ipynb", (ONE, ["check-thm-00-a"], [changed("x = 1.0", "x = 2.0")]))
+    (cell, needed) = mutants.plan(path)["thm-00-a"]
+    found = {"verdict": "too close", "check": "close", "claim": "✗ x: measured 1.29", "miss": 2.9}
+    entry = mutants.entry(cell, needed, mutants.package_hash(), [found])
+    entry = json.loads(json.dumps(entry, ensure_ascii=False))
+    assert not mutants.stale([path], {"a": {"thm-00-a": entry}})
+    for key, value in {"verdict": "killed", "claim": "✗ x: measured 5", "miss": None}.items():
+        forged = entry | {"mutants": [entry["mutants"][0] | {key: value}]}
+        assert mutants.stale([path], {"a": {"thm-00-a": forged}}) == ["a, thm-00-a: has changed (verdicts)"]
+    unsealed = {k: v for k, v in entry.items() if k != "verdicts"}
+    assert mutants.stale([path], {"a": {"thm-00-a": unsealed}}) == ["a, thm-00-a: has changed (verdicts)"]
+    gone = {"a": {"thm-00-a": entry}, "99_gone": {}, CHAPTERS[0].stem: {}}
+    assert mutants.stale([path], gone) == ["99_gone: is stored, but there is no such chapter"]
+
+
+def test_a_run_forgets_chapters_that_are_gone(tmp_path, monkeypatch):
+    path = write(tmp_path / "first.ipynb", (ONE, ["check-thm-00-a"], [changed("x = 1.0", "x = 2.0")]))
+    monkeypatch.setattr(mutants, "run_apart", lambda *arguments: {})
+    monkeypatch.setattr(mutants, "gaps", lambda *arguments, **options: [])
+    file = tmp_path / "mutants.json"
+    file.write_text(json.dumps({"99_gone": {}, CHAPTERS[0].stem: {}}))
+    mutants.main([str(path), "--json", str(file)])
+    assert mutants.load(file).keys() == {"first", CHAPTERS[0].stem}
+
+
+def test_a_broken_file_is_named(tmp_path, monkeypatch):
+    """And a run of all chapters, which needs nothing of it, replaces it."""
+    (file := tmp_path / "mutants.json").write_text('{"a": {"thm')
+    for options in (["--check"], [str(tmp_path / "a.ipynb")]):
+        with pytest.raises(ValueError, match=r"mutants.json cannot be read .*: run `make mutants`"):
+            mutants.main([*options, "--json", str(file)])
+    monkeypatch.setattr(mutants, "CHAPTERS", [write(tmp_path / "a.ipynb", (ONE, [], []))])
+    assert mutants.main(["--json", str(file)]) == 0 and mutants.load(file) == {}
+
+
+def test_what_is_large_hidden_or_linked_is_not_copied(tmp_path, monkeypatch):
+    """A cell that writes there would write into the real one."""
+    monkeypatch.setattr(mutants, "LARGE", 3)
+    for name, text in {"chapters/a": "aaaa", "book/b": "bbb", "_build/c": "cccc", ".venv/d": "d", "e": "e"}.items():
+        path = tmp_path / "from" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    (tmp_path / "from" / "link").symlink_to(tmp_path)
+    (to := tmp_path / "to").mkdir()
+    assert mutants.copied(tmp_path / "from" / "chapters", to) == to / "chapters"
+    assert {p.name for p in to.rglob("*")} == {"chapters", "a", "book", "b", "e"}
 
 
 @pytest.mark.parametrize("tags", [["check-other"], ["check-thm-00-a"]], ids=["no theorem", "the same theorem"])

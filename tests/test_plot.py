@@ -8,7 +8,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pytest
 import torch
-from matplotlib.colors import to_hex
+from matplotlib.colors import PowerNorm, SymLogNorm, to_hex
 from torch import nn
 
 import nfcourse as nf
@@ -117,6 +117,31 @@ def test_a_colour_bar_that_would_be_wrong_is_refused():
         plot.colorbar(axes)
     with pytest.raises(ValueError, match="each show a heat map"):
         plot.colorbar([])
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "message"),
+    [
+        ({"vmax": 1e-13}, {"vmax": 9e-13}, "0 to 1e-13, 0 to 9e-13"),
+        ({"vmin": 0.3, "vmax": 0.3}, {"vmin": 0.5, "vmax": 0.5}, "0.3 to 0.3, 0.5 to 0.5"),
+        ({"vmax": 1}, {"vmax": 1, "cmap": "magma"}, "magma, Normalize, nfcourse_density, Normalize"),
+        ({"vmax": 1}, {"norm": SymLogNorm(0.1, vmin=0, vmax=1)}, "Normalize, nfcourse_density, SymLogNorm"),
+        ({"norm": PowerNorm(0.5, 0, 1)}, {"norm": PowerNorm(0.6, 0, 1)}, "PowerNorm"),
+    ],
+)
+def test_a_colour_bar_sees_scale_map_and_norm(left, right, message):
+    _, axes = plt.subplots(1, 2)
+    for ax, look in zip(axes, (left, right), strict=True):
+        ax.imshow([[0.0, 0.2]], **({} if "norm" in look else {"vmin": 0}) | {"cmap": plot.DENSITY} | look)
+    with pytest.raises(ValueError, match=f"on one scale, got .*{message}"):
+        plot.colorbar(axes)
+
+
+def test_a_colour_bar_forgives_rounding():
+    _, axes = plt.subplots(1, 2)
+    for ax, vmax in zip(axes, (0.3, 0.1 + 0.2), strict=True):
+        plot.density(gauss, ax=ax, vmax=1e6 * vmax)
+    assert plot.colorbar(axes).vmax == 3e5
 
 
 def test_letters_can_be_read_on_a_phone():

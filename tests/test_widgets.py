@@ -3,6 +3,7 @@
 import base64
 import html
 import io
+import math
 import os
 import re
 import shutil
@@ -159,6 +160,10 @@ def test_words_are_escaped(static):
         ((True, False), ["True", "False"]),
         ((0.3,), ["0.3"]),
         ((2.0, 2.0), ["2", "2"]),
+        ((1e6, 1e6 + 0.5, 1e6), ["1000000", "1000000.5", "1000000"]),
+        ((0.1, 0.1000001), ["0.1000000", "0.1000001"]),
+        ((-0.0, 0.0, 1e6), ["−0", "0", "1e+06"]),
+        (((1, 2), (1, 3)), ["(1, 2)", "(1, 3)"]),
     ],
 )
 def test_values_read_well(static, values, texts):
@@ -212,6 +217,13 @@ def test_no_values(static, values):
         make(values)
 
 
+class Alike:
+    """Values that do not say which is which."""
+
+    def __str__(self):
+        return "one"
+
+
 @pytest.mark.parametrize("mode", ["static", "live"])
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -225,6 +237,19 @@ def test_no_values(static, values):
         ({"texts": ["one", "two"]}, "texts expects one text for each of 3 values"),
         ({"texts": lambda v: v}, "texts expects one text for each"),
         ({"texts": ["a", " ", "c"]}, "texts expects one text for each"),
+        ({"texts": "abc"}, "texts expects a list of texts"),
+        ({"texts": {"a": 1, "b": 2, "c": 3}}, "texts expects a list of texts"),
+        ({"texts": 5}, "texts expects a list of texts"),
+        ({"values": [Alike(), Alike()], "alt": lambda v: f"{id(v)}"}, "values whose texts differ, got .'one', 'one'"),
+        ({"alt": lambda v: "a line"}, "alt expects .* one text per frame, got 'a line' for all"),
+        ({"alt": "{.foo}"}, "alt expects a text with {}"),
+        ({"alt": "{[0]}"}, "alt expects a text with {}"),
+        ({"alt": 5}, "alt expects a text with {}"),
+        ({"label": None}, "label expects a text"),
+        ({"label": " "}, "label expects a text"),
+        ({"interval": 0.5}, "interval expects .* at least 1"),
+        ({"interval": "400"}, "interval expects .* at least 1"),
+        ({"interval": math.inf}, "interval expects .* at least 1"),
     ],
 )
 def test_clear_errors(request, mode, options, message):

@@ -63,9 +63,17 @@ ONE = re.compile(r": \S+, (?:expected \S+ ± |not \S+ \(at least )|: among \d+ n
 
 
 def lines(cell):
-    """The stored lines of a cell that a check has marked."""
-    text = "".join("".join(out["text"]) for out in cell["outputs"] if out.get("name") == "stdout")
-    return [line.strip() for line in text.splitlines() if line.lstrip().startswith("✓ ")]
+    """The stored lines of a cell that a check has marked, each with what goes on below it, under its first word."""
+    text, marked, under = "".join("".join(out["text"]) for out in cell["outputs"] if out.get("name") == "stdout"), [], 0
+    for line in text.splitlines():
+        said = line.lstrip()
+        if said.startswith("✓ "):
+            marked, under = [*marked, said.rstrip()], len(line) - len(said) + 2
+        elif under and said and len(line) - len(said) >= under:
+            marked[-1] += f" {said.rstrip()}"
+        else:
+            under = 0
+    return marked
 
 
 def count(marked):

@@ -1,9 +1,13 @@
 """The vocabulary of schematics: things on a grid of cells, and the arrows between them."""
 
+import functools
 import html
 import math
 import re
-from collections.abc import Sequence
+import unicodedata
+from collections.abc import Callable, Sequence
+
+import numpy as np
 
 __all__ = ["Schematic"]
 
@@ -11,6 +15,9 @@ __all__ = ["Schematic"]
 UNIT, FONT = 40, 17
 #: The widest drawing, in cells.
 WIDEST = 14
+
+#: What labels show for other letters: primes, and braces that are no group.
+_LETTERS = {39: "′", 0xE000: "{", 0xE001: "}"}
 
 #: Roles and the colours where the page defines none: those of :data:`nfcourse.plot.COLORS`, or the colour of the text.
 ROLES = {
@@ -24,6 +31,24 @@ ROLES = {
 }
 
 Point = tuple[float, float]
+
+_GREEK = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi omicron pi rho sigma tau upsilon phi chi "
+    "psi omega"
+)
+#: Commands that stand for one sign; capitals are those of Greek letters that Latin has not.
+_SIGNS = {
+    **dict(zip(_GREEK.split(), "αβγδεζηθικλμνξοπρστυφχψω", strict=True)),
+    **dict(zip("Gamma Delta Theta Lambda Xi Pi Sigma Upsilon Phi Psi Omega".split(), "ΓΔΘΛΞΠΣΥΦΨΩ", strict=True)),
+    **{"varepsilon": "ε", "varphi": "φ"},
+    **{"sum": "∑", "prod": "∏", "int": "∫", "partial": "∂", "nabla": "∇", "infty": "∞", "cdot": "·", "times": "×"},
+    **{"in": "∈", "subset": "⊂", "cup": "∪", "cap": "∩", "setminus": "∖", "circ": "∘", "ldots": "…", "dots": "…"},
+    **{"to": "→", "mapsto": "↦", "le": "≤", "leq": "≤", "ge": "≥", "geq": "≥", "ne": "≠", "neq": "≠"},
+    **{"approx": "≈", "sim": "∼", "pm": "±", "mid": "|", "{": "\ue000", "}": "\ue001"},  # braces, until groups are cut
+}
+_HOLLOW = {"C": "ℂ", "E": "𝔼", "N": "ℕ", "P": "ℙ", "Q": "ℚ", "R": "ℝ", "Z": "ℤ"}
+#: Commands that are set as their names, upright.
+_NAMES = "arg cos det dim exp inf ker lim ln log max min sin sinh sup tan tanh".split()
 
 _STYLE = (
     ".nf-schematic{display:block;margin:.5rem auto;max-width:100%;height:auto;overflow:visible;"
@@ -50,6 +75,35 @@ def _n(value: float) -> str:
     return f"{round(value * UNIT, 1) + 0.0:.1f}".removesuffix(".0")
 
 
+def _command(match: re.Match) -> str:
+    letter, word = match.groups()
+    sign = match[0] if word in _NAMES else _SIGNS.get(word) or _HOLLOW.get(letter)
+    if sign is None:
+        known = "Greek letters, common signs, \\mathbb of C, E, N, P, Q, R, Z, and names as \\log"
+        raise ValueError(f"a text expects commands for {known}, got {match[0]!r}.")
+    return sign
+
+
+def _formula(text: str) -> str:
+    """Replace commands by signs, all but names; what is left has no braces but those of an index."""
+    part = re.sub(r"\\(?:mathbb\{(\w)\}|([a-zA-Z]+|.|$))", _command, text)
+    bare = re.sub(r"[_^](?:\{[^{}_^]*\}|\\[a-zA-Z]+|[^{}_^\s])", "", part)
+    if wrong := re.search(r"[{}_^]", bare):
+        raise ValueError(f"a text expects indices of one level, as in x_1 or x^{{(2)}}, got {wrong[0]!r} in {text!r}.")
+    return part
+
+
+def _letters(text: str) -> bool:
+    """Whether it is a text that an SVG file may hold."""
+    return isinstance(text, str) and not any(unicodedata.category(c) in ("Cc", "Cn", "Co", "Cs") for c in text)
+
+
+def _lines(text: str) -> list[str]:
+    if not isinstance(text, str) or not _letters(text.replace("\n", "")):
+        raise ValueError(f"a text expects letters, without control characters, got {text!r}.")
+    return text.split("\n")
+
+
 def _pieces(text: str) -> list[tuple[str, str, float]]:
     """Cut a label into runs: (letters, class, level), with level 1 above, -1 below and 0 on the line."""
     if text.count("$") % 2:
@@ -57,27 +111,43 @@ def _pieces(text: str) -> list[tuple[str, str, float]]:
     runs = []
     for k, part in enumerate(text.split("$")):
         if k % 2 == 0:
+            if "\\" in part:
+                raise ValueError(f"a text expects commands between dollars, got {text!r}.")
             runs += [(part, "", 0)] * bool(part)
             continue
-        for mark, group, word in re.findall(r"([_^]?)(?:\{([^}]*)\}|(\\[a-zA-Z]+|.))", part.replace("-", "−")):
+        part = _formula(part.replace("-", "−"))
+        for mark, group, word in re.findall(r"([_^]?)(?:\{([^}]*)\}|(\\[a-zA-Z]+|.))", part):
             level = {"_": -1, "^": 1, "": 0}[mark]
             for piece in re.findall(r"\\[a-zA-Z]+|[a-zA-Zα-ω]+|[^\\a-zA-Zα-ω]+", group or word):
-                italic = piece[0] != "\\" and piece[0].isalpha() and piece[0] not in "∂∇"
-                piece, kind = piece.lstrip("\\").replace("'", "′"), "m i" if italic else "m"
+                italic = piece[0] != "\\" and piece[0].isalpha() and piece[0] not in _HOLLOW.values()
+                piece, kind = piece.lstrip("\\").translate(_LETTERS), "m i" if italic else "m"
                 before = runs.pop()[0] if runs and runs[-1][1:] == (kind, level) else ""
                 runs.append((before + piece, kind, level))
     return runs
 
 
+def _em(letter: str) -> float:
+    if letter in "iljtf.,:;|'′()[] ":
+        return 0.3
+    if letter in "mwMW":
+        return 0.88
+    if letter in "—…%@→↦" or unicodedata.east_asian_width(letter) in "WF":
+        return 1.05
+    return 0.66 if letter.isupper() else 0.56
+
+
 def _width(text: str, size: float = FONT) -> float:
     """Return about how wide a label is, in cells: what a common font needs, rather more than less."""
-    total = 0.0
-    for letters, kind, level in _pieces(text):
-        em = sum(
-            0.3 if c in "iljtf.,:;|'′()[] " else 0.88 if c in "mwMW" else 0.66 if c.isupper() else 0.56 for c in letters
-        )
-        total += em * (0.78 if level else 1.0) * (1.0 if kind else 0.98)
-    return total * size / UNIT
+    widths = [
+        sum(sum(map(_em, letters)) * (0.78 if level else 1.0) * (1.0 if kind else 0.98) for letters, kind, level in run)
+        for run in map(_pieces, _lines(text))
+    ]
+    return max(widths) * size / UNIT
+
+
+def _height(text: str, size: float = FONT) -> float:
+    """Return how high a label is, in cells."""
+    return (1 + 1.3 * (len(_lines(text)) - 1)) * size / UNIT
 
 
 def _tspans(text: str) -> str:
@@ -89,6 +159,21 @@ def _tspans(text: str) -> str:
         out += f"<tspan{attributes}>{html.escape(letters)}</tspan>" if attributes else html.escape(letters)
         line = shift
     return out
+
+
+def _whole(method: Callable) -> Callable:
+    """Let a method draw all that it says, or nothing: after an error the drawing and its names are as before."""
+
+    @functools.wraps(method)
+    def drawn(self, *args, **kwargs):
+        parts, things = list(self._parts), dict(self._things)
+        try:
+            return method(self, *args, **kwargs)
+        except Exception:
+            self._parts, self._things = parts, things
+            raise
+
+    return drawn
 
 
 class Schematic:
@@ -106,7 +191,7 @@ class Schematic:
     def __init__(self, width: float, height: float, alt: str):
         if not (0 < width <= WIDEST and 0 < height < math.inf):
             raise ValueError(f"Schematic expects a width up to {WIDEST} and a height above 0, got {width} by {height}.")
-        if not isinstance(alt, str) or len(alt.split()) < 4:
+        if not _letters(alt) or len(alt.split()) < 4:
             raise ValueError(f"alt expects a text that says what the drawing shows, got {alt!r}.")
         self.width, self.height, self.alt = width, height, alt
         self._parts: list[str] = []
@@ -118,6 +203,15 @@ class Schematic:
         for x, y in points:
             if not (-0.01 <= x <= self.width + 0.01 and -0.01 <= y <= self.height + 0.01):
                 raise ValueError(f"{what} leaves the drawing of {self.width} by {self.height} cells at ({x:g}, {y:g}).")
+
+    def _holds(self, what: str, text: str, size: float, within: Point) -> None:
+        """See to it that a label fits into a shape of this width and height."""
+        wide, high = _width(text, size), _height(text, size)
+        if wide > within[0] or high > within[1]:
+            raise ValueError(
+                f"a {what} expects a label that fits: {text!r} is {wide:.1f} by {high:.1f} cells, the {what} "
+                f"{within[0]:g} by {within[1]:g}."
+            )
 
     def _class(self, kind: str, role: str, *more: str) -> str:
         if role not in ROLES:
@@ -163,6 +257,7 @@ class Schematic:
 
     # ------------------------------------------------------------ things
 
+    @_whole
     def text(self, at: Point, text: str, *, anchor: str = "middle", small: bool = False) -> "Schematic":
         r"""Write a label; ``\n`` begins a new line.
 
@@ -178,17 +273,19 @@ class Schematic:
         if anchor not in ("start", "middle", "end"):
             raise ValueError(f"anchor expects start, middle or end, got {anchor!r}.")
         size = 14.5 if small else FONT
-        lines = text.split("\n")
+        lines = _lines(text)
         for k, line in enumerate(lines):
             y = at[1] + (k - (len(lines) - 1) / 2) * 1.3 * size / UNIT
-            width = _width(line, size)
+            width, em, levels = _width(line, size), size / UNIT, {level for _, _, level in _pieces(line)}
+            top, bottom = y - (0.66 if 1 in levels else 0.45) * em, y + (0.6 if -1 in levels else 0.45) * em
             left = at[0] - width * {"start": 0, "middle": 0.5, "end": 1}[anchor]
-            self._inside(f"the text {line!r}", [(left, y), (left + width, y)])
+            self._inside(f"the text {line!r}", [(left, top), (left + width, bottom)])
             more = ' class="small"' * small
             place = f'x="{_n(at[0])}" y="{_n(y + 0.34 * size / UNIT)}" text-anchor="{anchor}"'
             self._parts.append(f"<text {place}{more}>{_tspans(line)}</text>")
         return self
 
+    @_whole
     def box(
         self,
         name: str | None,
@@ -212,9 +309,12 @@ class Schematic:
             stack: Number of equal boxes behind one another, the first in front.
 
         Raises:
-            ValueError: If the box leaves the drawing, the label is wider than the box, or the name is taken.
+            ValueError: If the box leaves the drawing, the label does not fit into it, the name is taken, or ``stack``
+                is not a positive whole number.
         """
         (x, y), (w, h) = at, size
+        if not isinstance(stack, int) or stack < 1:
+            raise ValueError(f"stack expects a whole number of boxes >= 1, got {stack!r}.")
         for k in range(stack - 1, 0, -1):  # only what shows of those behind: boxes let the ground through
             d, r, t = 0.12 * k, x + w / 2, y - h / 2
             self._inside(name or "box", [(r + d, t - d)])
@@ -222,15 +322,14 @@ class Schematic:
             self.line([*corner, (r + d - 0.12, y + h / 2 - d)], role=role)
         shown = 0.06 * (stack - 1)  # arrows meet the outermost edge
         self._name(name, "box", (x + shown, y), (w / 2 + shown, h / 2))
-        widest = max(_width(line, 14.5 if small else FONT) for line in text.split("\n"))
-        if widest > w:
-            raise ValueError(f"a box expects a label that fits: {text!r} is {widest:.1f} cells wide, the box {w:g}.")
+        self._holds("box", text, 14.5 if small else FONT, size)
         kind = self._class("s", role)
         self._parts.append(
             f'<rect class="{kind}" x="{_n(x - w / 2)}" y="{_n(y - h / 2)}" width="{_n(w)}" height="{_n(h)}" rx="5"/>'
         )
         return self.text(at, text, small=small) if text else self
 
+    @_whole
     def node(
         self,
         name: str | None,
@@ -253,18 +352,24 @@ class Schematic:
             radius: In cells.
 
         Raises:
-            ValueError: If the node leaves the drawing, or ``kind`` is unknown.
+            ValueError: If the node leaves the drawing, the label does not fit into it, ``radius`` is too small, or
+                ``kind`` is unknown.
         """
         if kind not in ("latent", "observed", "deterministic", "fixed"):
             raise ValueError(f"kind expects latent, observed, deterministic or fixed, got {kind!r}.")
         (x, y), fixed = at, kind == "fixed"
         radius = 0.11 if fixed else radius
+        if kind == "deterministic" and not radius > 0.1:
+            raise ValueError(f"radius expects room for two circles, more than 0.1, got {radius!r}.")
+        if text and not fixed:
+            self._holds("node", text, FONT, (2 * radius, 2 * radius))
         self._name(name, "round", at, (radius, radius))
         look = {"observed": "", "fixed": "full"}.get(kind, "empty")
         circle = f'<circle class="{self._class("s", role, look)}" cx="{_n(x)}" cy="{_n(y)}" r="'
         self._parts.append(f'{circle}{_n(radius)}"/>' + f'{circle}{_n(radius - 0.09)}"/>' * (kind == "deterministic"))
         return self.text((x, y - 0.45) if fixed else at, text) if text else self
 
+    @_whole
     def region(self, name: str | None, at: Point, size: Point, *, role: str = "ink", full: bool = False) -> "Schematic":
         """Draw an ellipse: a set, or a space; ``full`` colours it strongly. Sizes in cells.
 
@@ -277,6 +382,7 @@ class Schematic:
         self._parts.append(f'<ellipse class="{look}" cx="{_n(x)}" cy="{_n(y)}" rx="{_n(w / 2)}" ry="{_n(h / 2)}"/>')
         return self
 
+    @_whole
     def mask(
         self, name: str | None, at: Point, cells: Sequence[Sequence[bool]], *, cell: float = 0.5, role: str = "model"
     ) -> "Schematic":
@@ -290,13 +396,16 @@ class Schematic:
             role: Colour of the filled cells.
 
         Raises:
-            ValueError: If the rows differ in length, there are none, or the grid leaves the drawing.
+            ValueError: If the rows differ in length, there are none, a cell is neither true, false nor a number, or the
+                grid leaves the drawing.
         """
-        rows = [[bool(c) for c in row] for row in cells]
+        rows = [list(row) for row in cells]
         if not rows or not rows[0] or len({len(row) for row in rows}) > 1:
             raise ValueError(
                 f"cells expects rows of one length, at least one cell, got lengths {[len(r) for r in rows]}."
             )
+        if np.asarray(rows).dtype.kind not in "biuf" or not np.isfinite(rows).all():
+            raise ValueError(f"cells expects booleans or numbers, got {rows!r:.80}.")
         w, h = len(rows[0]) * cell, len(rows) * cell
         self._name(name, "box", at, (w / 2, h / 2))
         left, top = at[0] - w / 2, at[1] - h / 2
@@ -312,6 +421,7 @@ class Schematic:
         self._parts.append(f'<path class="{self._class("l", "line", "thin")}" d="{grid}"/>')
         return self
 
+    @_whole
     def plate(self, corner: Point, size: Point, text: str = "") -> "Schematic":
         """Draw a rounded frame, what is in it repeated, with its index in the lower right corner; lengths in cells.
 
@@ -326,6 +436,7 @@ class Schematic:
 
     # ------------------------------------------------------------ lines
 
+    @_whole
     def line(
         self,
         points: Sequence[Point],
@@ -350,6 +461,7 @@ class Schematic:
         self._parts.append(f'<path class="{look}" d="M{path}{"Z" * fill}"/>')
         return self
 
+    @_whole
     def arrow(
         self,
         start: str | Point,
@@ -375,18 +487,25 @@ class Schematic:
             head: Whether it has one; without it is a connection.
 
         Raises:
-            ValueError: If a name is unknown, the arrow has no length or leaves the drawing, or ``side`` is unknown.
+            ValueError: If a name is unknown, the arrow has no length or leaves the drawing, what it connects overlaps
+                or leaves no room for its head, or ``side`` is unknown.
         """
         if side not in ("left", "right"):
             raise ValueError(f"side expects left or right, got {side!r}.")
         way = [self._place(start), *[(float(x), float(y)) for x, y in via], self._place(end)]
+        straight = list(zip(way, way[1:], strict=False))
         way[0], way[-1] = self._edge(start, way[1]), self._edge(end, way[-2])
+        for (a, b), (c, d) in zip(straight, zip(way, way[1:], strict=False), strict=True):
+            if (b[0] - a[0]) * (d[0] - c[0]) + (b[1] - a[1]) * (d[1] - c[1]) < -1e-9:
+                raise ValueError(f"an arrow expects two places apart, got {start!r} and {end!r}, which overlap.")
         (x, y), (u, v) = way[-2:]
         length = math.hypot(u - x, v - y)
         if length < 1e-6:
             raise ValueError(f"an arrow expects two places, got {start!r} and {end!r}, which touch.")
         dx, dy = (u - x) / length, (v - y) / length
         tip, long, half = (u, v), 0.24, 0.11
+        if head and length < long:
+            raise ValueError(f"an arrow expects {long} cells for its head, got {length:.2g} before {end!r}.")
         if head:  # the line ends within the head, whose tip alone touches
             way[-1] = (u - dx * long * 0.7, v - dy * long * 0.7)
         self.line(way, role=role, style=style)
@@ -405,6 +524,7 @@ class Schematic:
             self.text(((x + u) / 2 + nx * away, (y + v) / 2 + ny * away), text, small=True)
         return self
 
+    @_whole
     def brace(self, start: Point, end: Point, text: str = "", *, role: str = "line") -> "Schematic":
         """Draw a brace from one point to another, its tip and label on the left of that direction; lengths in cells.
 
