@@ -149,7 +149,7 @@ def pytest_collection_modifyitems(items):
         group = item.path.name
         if "browser" in getattr(item, "fixturenames", ()):
             parameters = getattr(getattr(item, "callspec", None), "params", {})
-            page = next((v for v in parameters.values() if isinstance(v, str) and v in PAGES), "")
+            page = next((v for v in parameters.values() if v in PAGES), "")
             group = f"page:{page}" if page else group
         item.add_marker(pytest.mark.xdist_group(group))
         places[item] = (1, group) if group.startswith("page:") else (0, "")

@@ -119,19 +119,3 @@ def test_a_failed_build_says_what_failed_and_keeps_the_pages(monkeypatch, tmp_pa
         text = str(failed.value)
         assert text.startswith(out) and cause in text.partition("What failed:")[2] + "\n"
     assert (html / "index.html").read_text() == "old" and not build_book.STAMP.exists()
-
-
-def test_browser_tests_may_be_parametrized_by_anything(request):
-    """A list cannot be looked up in a set of pages: the tests' order and groups are made without."""
-    plugin = request.config.pluginmanager.get_plugin(str(ROOT / "tests" / "conftest.py"))
-    marks = []
-    item = SimpleNamespace(
-        path=ROOT / "x.py", fixturenames=["browser"], add_marker=marks.append,
-        callspec=SimpleNamespace(params={"a": ["book/start"], "b": {}, "c": "book/start"}),
-    )  # fmt: skip
-
-    class Item(SimpleNamespace):
-        __hash__ = object.__hash__
-
-    plugin.pytest_collection_modifyitems([Item(**vars(item))])
-    assert marks[0].args == ("page:book/start",)
