@@ -10,6 +10,7 @@ and the links between pages of the book, which would lead to files of this machi
 
 import argparse
 import base64
+import difflib
 import html
 import subprocess
 import sys
@@ -140,6 +141,17 @@ def contents():
     """Return [(part's caption, [pages])] in the order of the table of contents."""
     toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
     return [("", [toc["root"]])] + [(p.get("caption", ""), [c["file"] for c in p["chapters"]]) for p in toc["parts"]]
+
+
+def choose(parts, names):
+    """Return the pages to print, in the order of the contents: those that are named, or else all."""
+    docs = [doc for _, listed in parts for doc in listed]
+    for name in names:
+        if name not in docs:
+            near = [d for d in docs if name and name in d] + difflib.get_close_matches(name, docs, 5, 0.5)
+            near = list(dict.fromkeys(near or docs))
+            raise SystemExit(f"The book has no page {name!r}. Pages with such names: {', '.join(near)}.")
+    return [doc for doc in docs if doc in names or not names]
 
 
 def as_pdf(browser):
@@ -313,12 +325,12 @@ def main():
     parser.add_argument("pages", nargs="*", help="pages such as book/start; default: all, in the order of the contents")
     parser.add_argument("-o", "--output", type=Path, default=PDF)
     chosen = parser.parse_args()
+    parts = contents()
+    docs = choose(parts, chosen.pages)
     if reason := chromium.missing():
         sys.exit(f"The PDF is printed by the browser. {reason}.")
     if not (HTML / "index.html").is_file():
         subprocess.run([sys.executable, str(ROOT / "scripts" / "build_book.py")], check=True)
-    parts = contents()
-    docs = [d for _, listed in parts for d in listed if not chosen.pages or d in chosen.pages]
     with tempfile.TemporaryDirectory() as folder:
         browser = chromium.start(Path(folder) / "profile")
         try:

@@ -9,11 +9,13 @@ The numbers are counted here, from the sources, by the rules of the book: one co
 like, one each for equations, figures and exercises. The tests compare them with the built pages.
 """
 
-import copy
+import ast
 import json
+import os
 import re
 import sys
 from collections import Counter
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -42,20 +44,51 @@ if importlib.util.find_spec("nfcourse") is None:
 ADMONITIONS = {"note", "tip", "hint", "important", "warning", "caution", "attention", "danger", "error", "seealso"}
 FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>:{3,}|`{3,}|~{3,})(?P<info>.*)$")
 DIRECTIVE = re.compile(r"^\s*\{(?P<name>[^}`]+)\}\s*(?P<argument>.*)$")
+# what MyST reads as attributes of the word, formula, link or code before them: {.class #id key=value}
+ATTRIBUTES = r"\{(?:\s*(?:[.#][A-Za-z][\w:-]*|[A-Za-z][\w-]*=(?:\"[^\"]*\"|[^\s\"{}]+)))+\s*\}"
 INLINE = re.compile(
     r"\{(?P<role>[A-Za-z][\w:.+-]*)\}(?P<ticks>`+)(?P<content>.+?)(?P=ticks)(?!`)"
-    r"|(?P<code>(?<!`)(?P<t>`+)(?!`).+?(?<!`)(?P=t)(?!`))"
+    r"|(?P<code>(?<!`)(?P<t>`+)(?!`).+?(?<!`)(?P=t)(?!`))(?:" + ATTRIBUTES + r")?"
     r"|\$\$(?P<display>.+?)\$\$(?:[ \t]*\((?P<label>[^()\s]+)\))?"
     r"|(?<![\\$])\$(?P<math>(?![\s$])(?:\\.|[^$\\])+?)(?<!\s)\$(?!\d)"
-    r"|(?P<image>!)?\[(?P<text>[^\[\]]*)\]\((?P<url>[^()\s]+)\)"
-    r"|\{\{\s*(?P<substitution>\w+)\s*\}\}",
+    r"|(?P<image>!)?\[(?P<text>[^\[\]]*)\]\((?P<url>[^()\s]+)\)(?:" + ATTRIBUTES + r")?"
+    r"|\[(?P<span>[^\[\]]*)\]" + ATTRIBUTES + r"|\{\{\s*(?P<substitution>\w+)\s*\}\}",
     re.DOTALL,
 )
+# What is left of MyST in text that was to be plain: fences in quotes, roles, attributes, substitutions, labels.
+BLOCK = re.compile(r"^[ >]*(`{3,}|~{3,})(?!\{)[^`\n]*\n.*?^[ >]*\1[ \t]*$", re.M | re.S)
+CODE = re.compile(r"(?<!`)(`{1,2})(?!`).+?(?<!`)\1(?!`)", re.S)
+DISPLAY, FORMULA = re.compile(r"\$\$.+?\$\$", re.S), re.compile(r"(?<![\\$])\$(?![\s$])(?:\\.|[^$\\])+?(?<!\s)\$", re.S)
+ENVIRONMENT = re.compile(r"\\begin\{\w+\*?\}")
+MYST = re.compile(
+    r"(?:^|(?<=[\s>]))(?::{3,}|[`~]{3,}\{)[^\n]*|\{[A-Za-z][\w:.+-]*\}`[^`\n]*|(?<=[\])`$])" + ATTRIBUTES
+    + r"|\{\{[^\n]*?\}\}|^[ >]*\([\w-]+\)=[ \t]*$|^[ >]*:[a-z][a-z-]*:(?: .*)?$", re.M
+)  # fmt: skip
 TARGET = re.compile(r"^\s*\((?P<label>[^()\s]+)\)=\s*$")
 HEADING = re.compile(r"^(#{1,6})\s+(.*?)\s*#*\s*$")
 DROPPED = re.compile(r"^(?:%.*|\+\+\+.*|\{[.#][^}`]*\})$")
 BOXES = {"theorem", "lemma", "corollary", "proposition", "definition", "example", "remark", "algorithm", "axiom",
          "conjecture", "criterion", "observation", "property", "assumption", "notation"}  # fmt: skip
+
+
+class Fault(ValueError):
+    """What is wrong in a source, and where it stands."""
+
+
+@contextmanager
+def reading(path, number=None, cell=None):
+    """Say of what goes wrong inside in which file, and in which of its cells."""
+    where = path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
+    if number is not None:
+        where += f", cell {number}" + (f" ({cell['id']})" if isinstance(cell, dict) and cell.get("id") else "")
+    try:
+        yield
+    except Fault as error:
+        raise Fault(f"{where}: {error}") from None
+    except KeyError as error:
+        raise Fault(f"{where}: it has no {error}") from error
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise Fault(f"{where}: {' '.join(str(error).split())}") from error
 
 
 class Directive:
@@ -97,7 +130,12 @@ def _options(lines):
     if lines and lines[0].strip() == "---":
         end = next((k for k, line in enumerate(lines[1:], 1) if line.strip() == "---"), None)
         if end:
-            given = yaml.safe_load("\n".join(lines[1:end])) or {}
+            try:
+                given = yaml.safe_load("\n".join(lines[1:end])) or {}
+            except yaml.YAMLError as error:
+                raise Fault(f"the options of a directive are no YAML: {' '.join(str(error).split())}") from error
+            if not isinstance(given, dict):
+                raise Fault(f"the options of a directive are no names with values: {' '.join(lines[1:end])}")
             return {k: "" if v is None else str(v) for k, v in given.items()}, lines[end + 1 :]
     while lines and (match := re.match(r"^\s*:([\w-]+):(?:\s+(.*))?$", lines[0])):
         options[match[1]] = (match[2] or "").strip()
@@ -236,30 +274,52 @@ def source(cell):
 
 @cache
 def _read(path):
-    return json.loads(path.read_text("utf8"))
+    with reading(path):
+        return json.loads(path.read_text("utf8"))
+
+
+def _cells(path):
+    with reading(path):
+        return _read(path)["cells"]
+
+
+def _contents():
+    """Return the pages that the table of contents names."""
+    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
+    return [toc["root"], *(entry["file"] for part in toc["parts"] for entry in part["chapters"])]
 
 
 def chapters():
     """Return the paths of the chapters that the table of contents names."""
-    toc = yaml.safe_load((ROOT / "_toc.yml").read_text("utf8"))
-    named = [entry["file"] for part in toc["parts"] for entry in part["chapters"]]
-    return [ROOT / f"{name}.ipynb" for name in named if name.startswith("chapters/")]
+    return [ROOT / f"{name}.ipynb" for name in _contents() if name.startswith("chapters/")]
+
+
+@cache
+def documented():
+    """Return {module: page that documents it}: the groups of the book's own directive for the package."""
+    tree = ast.parse((ROOT / "book" / "ext" / "nf_pages.py").read_text("utf8"))
+    groups = next(ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
+                  and [getattr(target, "id", "") for target in node.targets] == ["GROUPS"])  # fmt: skip
+    return {module: f"book/api/{group}" for group, (_, modules) in groups.items() for module in modules}
 
 
 @cache
 def index():
     """Return {doc: Page} of all sources of the book."""
     pages = {}
-    for path in sorted((ROOT / "book").glob("*.md")):
-        page = pages[f"book/{path.stem}"] = Page(f"book/{path.stem}")
-        page.scan(path.read_text("utf8").split("\n"))
+    for path in (ROOT / f"{name}.md" for name in _contents() if name.startswith("book/")):
+        doc = path.relative_to(ROOT).with_suffix("").as_posix()
+        page = pages[doc] = Page(doc)
+        with reading(path):
+            page.scan(path.read_text("utf8").split("\n"))
     for path in chapters():
         page = pages[f"chapters/{path.stem}"] = Page(f"chapters/{path.stem}")
-        for cell in _read(path)["cells"]:
-            if cell["cell_type"] == "markdown":
-                page.scan(source(cell).split("\n"))
-            elif cell["cell_type"] == "code" and (drawn := caption(cell)):
-                page.figure(drawn[0])
+        for number, cell in enumerate(_cells(path), 1):
+            with reading(path, number, cell):
+                if cell["cell_type"] == "markdown":
+                    page.scan(source(cell).split("\n"))
+                elif cell["cell_type"] == "code" and (drawn := caption(cell)):
+                    page.figure(drawn[0])
     return pages
 
 
@@ -357,11 +417,21 @@ class Plain:
                 return "$" + _macros(" ".join(match["math"].split("\n"))) + "$"
             if match["url"] is not None:
                 return self._link(match["text"], match["url"], match["image"])
-            if match["substitution"]:
-                return str(SUBSTITUTIONS.get(match["substitution"], match["substitution"]))
-            return match[0]
+            if match["span"] is not None:
+                return self.inline(match["span"], quoted)
+            if name := match["substitution"]:
+                if name not in SUBSTITUTIONS:
+                    self.lost.append(f"substitution {name}")
+                return str(SUBSTITUTIONS.get(name, name))
+            return match["code"] or match[0]
 
         return INLINE.sub(convert, text)
+
+    def leftovers(self, made):
+        """Note what is still MyST in converted text: it stands where nothing here looks, as a box inside of a quote."""
+        words = FORMULA.sub("$", DISPLAY.sub("$$", CODE.sub("`code`", BLOCK.sub("", made))))
+        self.lost += [f"formula {match[0]} outside of dollar signs" for match in ENVIRONMENT.finditer(words)]
+        self.lost += [f"as written: {match[0].strip()[:60]}" for match in MYST.finditer(words)]
 
     def _display(self, formula, label="", quoted=False):
         formula = _macros(formula.strip("\n"))
@@ -385,16 +455,29 @@ class Plain:
             return self._to(target, text or (target or {}).get("name") or anchor, anchor)
         if path.endswith((".ipynb", ".md")):
             doc = self._resolve(re.sub(r"\.(ipynb|md)$", "", path))
-            page = index().get(doc)
+            page = self._page(doc)
             return f"[{text or (page.title if page else doc)}]({BOOK}{doc}.html{'#' + anchor if anchor else ''})"
-        return f"[{text}]({REPOSITORY}/blob/{BRANCH}/{self._resolve(path)})"
+        return f"[{text}]({REPOSITORY}/blob/{BRANCH}/{self._file(path)})"
 
     def _resolve(self, path):
         """Return a path, relative to the page's folder, as one relative to the repository."""
-        return (CHAPTERS / path).resolve().relative_to(ROOT).as_posix()
+        return Path(os.path.relpath((CHAPTERS / path).resolve(), ROOT)).as_posix()
+
+    def _page(self, doc):
+        """Return a page of the book; one that it does not have is noted."""
+        if doc not in index():
+            self.lost.append(f"page {doc}")
+        return index().get(doc)
+
+    def _file(self, path):
+        """Return the path of a file of the repository; one that it does not have is noted."""
+        found = self._resolve(path)
+        if found.startswith("../") or not (ROOT / found).exists():
+            self.lost.append(f"file {found}")
+        return found
 
     def _raw(self, path):
-        return path if re.match(r"[a-z]+:", path) else RAW + self._resolve(path)
+        return path if re.match(r"[a-z]+:", path) else RAW + self._file(path)
 
     def _to(self, target, text, label=""):
         if not target:
@@ -419,10 +502,17 @@ class Plain:
             words = text or (name.lstrip("~").rsplit(".", 1)[-1] if name.startswith("~") else name)
             words += "()" if role in ("py:func", "py:meth") and not text and not words.endswith(")") else ""
             full = name.lstrip("~").removesuffix("()")
-            return f"[`{words}`]({BOOK}book/api.html#{full})" if full.startswith("nfcourse") else f"`{words}`"
+            if not full.startswith("nfcourse"):
+                return f"`{words}`"
+            parts = full.split(".")
+            modules = (".".join(parts[:k]) for k in range(len(parts), 0, -1))
+            doc = next((documented()[m] for m in modules if m in documented()), None)
+            if doc is None:
+                self.lost.append(f"name {full}")
+            return f"[`{words}`]({BOOK}{doc}.html#{full})" if doc else f"`{words}`"
         if role == "doc":
             doc = self._resolve(re.sub(r"\.(ipynb|md)$", "", name)) if not name.startswith("/") else name[1:]
-            page = index().get(doc)
+            page = self._page(doc)
             return f"[{text or (page.title if page else doc)}]({BOOK}{doc}.html)"
         if role == "term":
             return self._to(targets().get(f"term {name.lower()}"), text or name, f"term {name}")
@@ -554,10 +644,33 @@ def reference(key):
     return words + (f" {place.rstrip('.')}." if place else "")
 
 
+def _convert(cell, plain, solving):
+    """Return the plain cells of one cell, and whether the next ones belong to a solution."""
+    text, identity, tags = source(cell), cell["id"], cell["metadata"].get("tags", [])
+    if cell["cell_type"] == "markdown":
+        if "remove-cell" in tags:
+            return [], solving
+        solving = ("{solution-start}" in text or solving) and "{solution-end}" not in text
+        made = "\n".join(plain.lines(text.split("\n")))
+        plain.leftovers(made)
+        return [{"cell_type": "markdown", "id": identity, "metadata": {}, "source": made}] * bool(made.strip()), solving
+    if cell["cell_type"] != "code":
+        return [], solving
+    metadata = {"tags": tags} if tags else {}
+    if {"hide-input", "hide-cell", "remove-input"} & set(tags) or solving:
+        metadata["jupyter"] = {"source_hidden": True}  # JupyterLab and VS Code fold it
+    cells = [{"cell_type": "code", "id": identity, "metadata": metadata, "source": text}]
+    if drawn := caption(cell):
+        made = f"**{plain.figure()}.** {plain.inline(drawn[1])}".rstrip()
+        plain.leftovers(made)
+        cells.append({"cell_type": "markdown", "id": f"{identity[:56]}-caption", "metadata": {}, "source": made})
+    return cells, solving
+
+
 def convert(path):
     """Return the plain edition of one chapter, as a notebook, and what the conversion did not know."""
     doc = f"chapters/{path.stem}"
-    plain, notebook = Plain(doc), copy.deepcopy(_read(path))
+    plain = Plain(doc)
     page = index()[doc]
     note = (
         f"*The plain edition of [{page.title}]({BOOK}{doc}.html), for Colab and other programs that know no MyST. The "
@@ -568,26 +681,10 @@ def convert(path):
         {"cell_type": "code", "id": "install", "metadata": {"tags": ["install"]}, "source": INSTALL},
     ]
     solving = False
-    for cell in notebook["cells"]:
-        text = source(cell)
-        if cell["cell_type"] == "markdown":
-            if "remove-cell" in cell["metadata"].get("tags", []):
-                continue
-            solving = ("{solution-start}" in text or solving) and "{solution-end}" not in text
-            made = "\n".join(plain.lines(text.split("\n")))
-            if made.strip():
-                cells.append({"cell_type": "markdown", "id": cell["id"], "metadata": {}, "source": made})
-            continue
-        if cell["cell_type"] != "code":
-            continue
-        tags = cell["metadata"].get("tags", [])
-        metadata = {"tags": tags} if tags else {}
-        if {"hide-input", "hide-cell", "remove-input"} & set(tags) or solving:
-            metadata["jupyter"] = {"source_hidden": True}  # JupyterLab and VS Code fold it
-        cells.append({"cell_type": "code", "id": cell["id"], "metadata": metadata, "source": text})
-        if drawn := caption(cell):
-            cells.append({"cell_type": "markdown", "id": f"{cell['id'][:56]}-caption", "metadata": {},
-                          "source": f"**{plain.figure()}.** {plain.inline(drawn[1])}".rstrip()})  # fmt: skip
+    for number, cell in enumerate(_cells(path), 1):
+        with reading(path, number, cell):
+            made, solving = _convert(cell, plain, solving)
+            cells += made
     for cell in cells:
         if cell["cell_type"] == "code":
             cell |= {"execution_count": None, "outputs": []}
@@ -621,7 +718,10 @@ def editions():
 
 def main():
     """Write the plain editions, and remove those of chapters that are gone."""
-    files, lost = editions()
+    try:
+        files, lost = editions()
+    except Fault as fault:
+        sys.exit(f"No plain edition was made. {fault}")
     PLAIN.mkdir(exist_ok=True)
     for path in PLAIN.glob("*.ipynb"):
         if path.name not in files:
@@ -629,7 +729,9 @@ def main():
     for name, content in files.items():
         path = PLAIN / name
         if not path.is_file() or path.read_text("utf8") != content:
-            path.write_text(content, "utf8")
+            half = path.with_name(f".{name}.{os.getpid()}")  # a run that is stopped leaves no half of a file
+            half.write_text(content, "utf8")
+            half.replace(path)
             print(f"plain/{name}")
     if lost:
         sys.exit("Not known to scripts/plain.py:\n" + "\n".join(sorted(set(lost))))

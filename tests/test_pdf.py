@@ -49,6 +49,16 @@ def words(element):
     return WORD.findall(element.get_text(" "))
 
 
+def test_pages_are_chosen_by_name():
+    """In the order of the contents; a name that is none ends the run, and tells those that are near."""
+    parts = [("", ["book/start"]), ("One", ["chapters/01_a", "book/glossary"])]
+    assert pdf.choose(parts, []) == ["book/start", "chapters/01_a", "book/glossary"]
+    assert pdf.choose(parts, ["book/glossary", "book/start", "book/start"]) == ["book/start", "book/glossary"]
+    for wrong, near in (("book/strat", "book/start"), ("glossary", "book/glossary"), ("chapters/01_a.ipynb", "01_a")):
+        with pytest.raises(SystemExit, match=rf"no page '{wrong}'.*{near}"):
+            pdf.choose(parts, ["book/start", wrong])
+
+
 @pytest.mark.parametrize(
     "selector",
     ["h1, h2, h3", ".admonition-title", "div.proof p", "div.solution p", "details p", "div.cell_input pre",

@@ -2,9 +2,13 @@
 
 import json
 import re
+import sys
 
 import pytest
 from browsing import CHAPTERS, HTML, PAGES, ROOT, complaints, keys, view, visit, wait
+
+sys.path.insert(0, str(ROOT / "book" / "ext"))
+import nf_search  # noqa: E402
 
 PAGE, ANCHOR, KIND, TITLE, TEXT, CODE, SECTION = range(7)
 
@@ -98,14 +102,40 @@ def test_no_page_loads_another_search(pages):
 
 
 def test_formulas_become_text():
-    import sys
-
-    sys.path.insert(0, str(ROOT / "book" / "ext"))
-    from nf_search import readable
-
+    readable = nf_search.readable
     assert readable(r"\(f_\#\mu(B) = \mu(f^{-1}(B))\)") == "f#μ(B) = μ(f⁻¹(B))"
     assert readable(r"\(\mathbb R^n\)") == "ℝⁿ"
     assert readable(r"\(\frac{a}{b}\)") == "…"
+    assert readable("x_") == "…"
+
+
+@pytest.mark.parametrize(
+    ("tex", "text"),
+    [
+        ("x_{12}", "x₁₂"), ("e^{-x}", "e⁻ˣ"), ("p_{x}", "p_x"), (r"p_\mathrm{data}", "p_data"), ("x_{i+1}", "x_(i+1)"),
+        (r"A^{\top}", "Aᵀ"), ("e^{-x_{1}}", "e^(-x₁)"), (r"\{0,1\}^d", "{0,1}ᵈ"),
+        ("x_i + x_j + x_k", "x_i + x_j + x_k"),
+    ],
+)  # fmt: skip
+def test_indices_and_exponents_stay_readable(tex, text):
+    assert nf_search.readable(tex) == text
+
+
+def test_cards_hold_text_that_looks_like_html():
+    """What is written < on the page is written so in the card, and no word of it becomes an element."""
+    from bs4 import BeautifulSoup
+
+    page = """<section id="s"><h2>If a &lt; b and c &gt; d <em>x &lt;i&gt;</em></h2><p>First &lt;b&gt;.</p></section>
+      <dl class="glossary"><dt id="term-t">T &lt;q&gt;</dt>
+      <dd>Is &lt;img src=x onerror=alert(1)&gt; &amp; more.</dd></dl>
+      <figure id="f"><img alt='say "x" &lt; y' src="../i/a.png"/></figure>"""
+    cards = nf_search.tips("chapters/p", BeautifulSoup(page, "html.parser"))
+    for name, told in (("s", "If a < b and c > d x <i>First <b>."),
+                       ("term-t", "T <q>Is <img src=x onerror=alert(1)> & more.")):  # fmt: skip
+        card = BeautifulSoup(cards[name], "html.parser")
+        assert card.get_text() == told and not card.find(["b", "i", "q", "img"])
+    picture = BeautifulSoup(cards["f"], "html.parser").img
+    assert picture["alt"] == 'say "x" < y' and picture["data-src"] == "i/a.png"
 
 
 # ---------------------------------------------------------------- previews, without a browser
@@ -278,6 +308,8 @@ def test_nothing_found_says_what_to_try(browser):
     assert len(links) == 3 and all((HTML / a.get_attribute("href").partition("/html/")[2]).is_file() for a in links)
     look_for(browser, "%3Cimg src=x onerror=alert(1)%3E")
     assert not browser.find_elements("css selector", "#search-results img") and not complaints(browser)
+    look_for(browser, "price $& $` $1")
+    assert browser.execute_script("return document.title").startswith("Search: price $& $` $1")
 
 
 def test_the_themes_dialog_leads_to_the_results(browser):

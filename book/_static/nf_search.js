@@ -236,7 +236,8 @@
       const address = new URL(location.href);
       address.searchParams.set("q", last);
       try { history.replaceState(null, "", address); } catch { /* some browsers refuse it for files */ }
-      document.title = document.title.replace(/^Search[^-]*/, last ? `Search: ${last.replace(/-/g, "‑")} ` : "Search ");
+      const title = last ? `Search: ${last.replace(/-/g, "‑")} ` : "Search ";
+      document.title = document.title.replace(/^Search[^-]*/, () => title);  // a query may hold $&
     };
     field.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(run, 150); });
     form.addEventListener("submit", event => { event.preventDefault(); run(); });

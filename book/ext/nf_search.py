@@ -35,16 +35,34 @@ SYMBOLS = {
     "bigr": "", "Bigl": "", "Bigr": "", "big": "", "R": "ℝ", "E": "E", "KL": "KL", "dd": "d", "dots": "…",
     "ldots": "…", "cdots": "…", "colon": ":", "mid": "|", "top": "ᵀ", "prime": "′", "perp": "⊥",
 }  # fmt: skip
-RAISED, LOWERED = str.maketrans("-+0123456789nki", "⁻⁺⁰¹²³⁴⁵⁶⁷⁸⁹ⁿᵏⁱ"), str.maketrans("0123456789", "₀₁₂₃₄₅₆₇₈₉")
+RAISED = str.maketrans("-+=()0123456789abcdefghijklmnoprstuvwxyzT", "⁻⁺⁼⁽⁾⁰¹²³⁴⁵⁶⁷⁸⁹ᵃᵇᶜᵈᵉᶠᵍʰⁱʲᵏˡᵐⁿᵒᵖʳˢᵗᵘᵛʷˣʸᶻᵀ")
+LOWERED = str.maketrans("-+=()0123456789", "₋₊₌₍₎₀₁₂₃₄₅₆₇₈₉")
 LETTERS = {"R": "ℝ", "N": "ℕ", "Z": "ℤ", "Q": "ℚ", "E": "E", "P": "P"}
+
+
+def word(mark, text):
+    """Return upright or hollow letters: a word of its own, or whole as an index."""
+    return f"{mark}{{{text}}}" if mark else f" {text}"
+
+
+def script(text, mark, table):
+    """Return an exponent or index: by its own letters where there are such, else behind its mark."""
+    text = re.sub(r"\s+", "", text)
+    if all(ord(c) in table for c in text):
+        return text.translate(table)
+    if text in "ᵀ′*#":
+        return text
+    return mark + (text if re.fullmatch(r"\w+", text) else f"({text})")
 
 
 def readable(tex):
     r"""Return a short formula as text (``f_\#\mu`` becomes f#μ), and three dots for one that text cannot show."""
     text = re.sub(r"^\s*\\[(\[]|\\[)\]]\s*$", "", tex).strip()
-    text = re.sub(r"\\mathbb\s*\{?(\w)\}?", lambda m: " " + LETTERS.get(m[1], m[1]), text)
-    text = re.sub(r"\\(?:mathrm|mathcal|mathbf|mathsf|text|operatorname|boldsymbol)\s*(?:\{([^{}]*)\}|(\w))",
-                  lambda m: " " + (m[1] or m[2]), text)  # fmt: skip
+    text = text.replace("{,}", ",")
+    text = re.sub(r"([_^]?)\s*\\mathbb\s*(?:\{(\w)\}|(\w))",
+                  lambda m: word(m[1], LETTERS.get(m[2] or m[3], m[2] or m[3])), text)  # fmt: skip
+    text = re.sub(r"([_^]?)\s*\\(?:mathrm|mathcal|mathbf|mathsf|text|operatorname|boldsymbol)\s*(?:\{([^{}]*)\}|(\w))",
+                  lambda m: word(m[1], m[2] or m[3]), text)  # fmt: skip
     known = True
 
     def symbol(match):
@@ -53,11 +71,12 @@ def readable(tex):
         return SYMBOLS.get(match[1], "")
 
     text = re.sub(r"\\([A-Za-z]+|.)", symbol, text)
-    text = re.sub(r"\^(?:\{([-+0-9nki]+)\}|([0-9nki]))", lambda m: (m[1] or m[2]).translate(RAISED), text)
-    text = re.sub(r"_\{?([0-9])\}?", lambda m: m[1].translate(LOWERED), text)
-    text = re.sub(r"[\^_]\{([^{}]{1,6})\}", r" \1", text)
-    text = re.sub(r"(?<=[(\[{|]) | (?=[)\]}])", "", re.sub(r"\s+", " ", re.sub(r"_(?=\W)", "", text))).strip()
-    return text if known and len(text) <= 40 and not re.search(r"[\\{}&_^].*[\\{}&_^].*[\\{}&_^]", text) else "…"
+    for mark, table in (("_", LOWERED), ("^", RAISED)) * 2:  # an index may stand in an exponent, and the reverse
+        pattern = rf"\{mark}(?:\{{([^{{}}]+)\}}|([^\s{{}}_^(]))"
+        text = re.sub(pattern, lambda m, k=mark, t=table: script(m[1] or m[2], k, t), text)
+    text = re.sub(r"(?<=[(\[{|]) | (?=[)\]}])", "", re.sub(r"\s+", " ", re.sub(r"_(?=[^\w(])", "", text))).strip()
+    odd = re.search(r"[\\&]|[_^]\W*$|[_^][{}]", text) or len(re.findall("[_^]", text)) > 4
+    return text if known and not odd and len(text) <= 40 and text.count("{") == text.count("}") < 3 else "…"
 
 
 # ---------------------------------------------------------------- the finished page
@@ -246,7 +265,8 @@ TARGETS = {"proof", "exercise", "admonition", "math", "citation"}
 
 def light(nodes_, page):
     """Return the HTML of a preview: no ids that would stand twice, no links in a card that Tab does not enter."""
-    html = "".join(map(str, nodes_))
+    # the str() of a text is what it says, not how it is written: < would open an element
+    html = "".join(n.output_ready("minimal") if isinstance(n, NavigableString) else str(n) for n in nodes_)
     if "<details" in html:
         soup = BeautifulSoup(html, "html.parser")
         for fold in soup.find_all("details"):
@@ -266,13 +286,14 @@ def light(nodes_, page):
 
 def picture(tag, folder):
     """Return the image with its path from the root of the book: the card stands on another page."""
-    source, alt = (re.search(rf'\s{name}="([^"]*)"', tag) for name in ("src", "alt"))
-    if not source or not source[1] or re.match(r"\w+:", source[1]):
+    given = BeautifulSoup(tag, "html.parser").img
+    source, alt = given.get("src", ""), given.get("alt", "")
+    if not source or re.match(r"\w+:", source):
         return ""
     parts = []
-    for part in (folder / source[1]).parts:
+    for part in (folder / source).parts:
         parts = parts[:-1] if part == ".." else [*parts, part]
-    return f'<img data-src="{"/".join(parts)}" alt="{alt[1] if alt else ""}"/>'
+    return f'<img data-src="{escape("/".join(parts))}" alt="{escape(alt)}"/>'
 
 
 def tips(page, soup):
