@@ -35,11 +35,13 @@ COUNTERS = SPHINX.get("prf_realtyp_to_countertyp", {})
 MACROS = SPHINX.get("mathjax3_config", {}).get("tex", {}).get("macros", {})
 SUBSTITUTIONS = (CONFIG.get("parse") or {}).get("myst_substitutions") or {}
 
-INSTALL = f"""# Installs the package of the course where it is missing; else it does nothing.
+INSTALL = f"""# Fetches the course where its package is missing, as on Colab; else it does nothing.
 import importlib.util
 
 if importlib.util.find_spec("nfcourse") is None:
-    %pip install -q git+{REPOSITORY}"""
+    !git clone -q --depth 1 --branch {BRANCH} {REPOSITORY}
+    %pip install -q ./{NAME}
+    %cd {NAME}/plain"""
 
 ADMONITIONS = {"note", "tip", "hint", "important", "warning", "caution", "attention", "danger", "error", "seealso"}
 FENCE = re.compile(r"^(?P<indent>[ \t]*)(?P<marks>:{3,}|`{3,}|~{3,})(?P<info>.*)$")

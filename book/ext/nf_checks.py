@@ -240,7 +240,10 @@ def mutant_item(mutant, cell, cells):
 
 # The badge, and the check with its way back.
 
-INTRODUCTION = " Each of these beliefs is wrong. The code was changed to follow it, and the check was run again."
+INTRODUCTION = (
+    " Each of these beliefs is wrong. The code was changed as if it were right, and the check was run again. A check "
+    "compares two numbers; the changed one may be what was measured or what was expected."
+)
 
 
 def make_badge(theorem, marked, mutants, cells, folded):
