@@ -299,7 +299,7 @@ def chapters():
 @cache
 def documented():
     """Return {module: page that documents it}: the groups of the book's own directive for the package."""
-    tree = ast.parse((ROOT / "book" / "ext" / "nf_pages.py").read_text("utf8"))
+    tree = ast.parse((ROOT / "book" / "ext" / "nf_api.py").read_text("utf8"))
     groups = next(ast.literal_eval(node.value) for node in tree.body if isinstance(node, ast.Assign)
                   and [getattr(target, "id", "") for target in node.targets] == ["GROUPS"])  # fmt: skip
     return {module: f"book/api/{group}" for group, (_, modules) in groups.items() for module in modules}
