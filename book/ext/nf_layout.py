@@ -141,6 +141,10 @@ class Fold(SphinxPostTransform):
         node.parent.replace(node, fold(title, content, node["ids"], classes, "toggle-shown" in node["classes"]))
 
 
+#: a formula of fewer characters of TeX fits a line of a phone
+SHORT = 28
+
+
 class KeepTogether(SphinxPostTransform):
     """Let no line end between a formula and the full stop behind it or the bracket before it: browsers break there."""
 
@@ -157,14 +161,15 @@ class KeepTogether(SphinxPostTransform):
             tail = re.match(r"[.,;:!?)\]”’…]+|['’-]\w*", after) if isinstance(after, nodes.Text) else None
             if not (head or tail):
                 continue
-            keep = nodes.inline(classes=["nf-keep"])
-            parent.replace(math, keep)
+            # a short one is kept together on a phone as well
+            keep = nodes.inline(classes=["nf-keep", "nf-short"] if len(math.astext()) < SHORT else ["nf-keep"])
+            parent[place] = keep  # by place: docutils would look for the first text that reads the same
             if head:
-                parent.replace(before, nodes.Text(before[: head.start()]))
+                parent[place - 1] = nodes.Text(before[: head.start()])
                 keep += nodes.Text(head[0])
             keep += math
             if tail:
-                parent.replace(after, nodes.Text(after[tail.end() :]))
+                parent[place + 1] = nodes.Text(after[tail.end() :])
                 keep += nodes.Text(tail[0])
 
 
