@@ -90,6 +90,15 @@ def test_every_picture_has_alt_text(pages):
     assert not bare, "\n".join(bare)
 
 
+def test_punctuation_stays_behind_its_formula(pages):
+    """A full stop that was moved from another formula would stand twice, or after a bracket that opens."""
+    for name, page in pages.items():
+        for keep in page.select(".nf-keep"):
+            after = keep.next_sibling
+            doubled = isinstance(after, str) and re.match(r"[.,;:!?)\]]", after)
+            assert not doubled, f"{name}: {keep.get_text()}{after[:40]}"
+
+
 def test_theorems_count_by_chapter(pages):
     """Theorem 8.3 stands in chapter 8, although its file is not the eighth."""
     for chapter in CHAPTERS:
