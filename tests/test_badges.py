@@ -220,7 +220,7 @@ STALE = {
     "package": (lambda s: another(s, package="0"), "index, thm-00-a: has changed (package)"),
     "gone": (lambda s: s["index"].clear(), "index, thm-00-a: is not stored"),
     "fresh": (lambda s: None, ""),
-    "another book's": (lambda s: s.update(other=s["index"]), ""),
+    "chapter that is gone": (lambda s: s.update(other=s["index"]), "other: is stored, but there is no such chapter"),
 }
 
 

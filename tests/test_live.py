@@ -297,14 +297,14 @@ def test_what_the_orders_lose():
 
 def show(browser, folder, *figures, theme="light", query="", **options):
     """Open a tiny page from disk."""
-    body = "".join(f"<main>{f.html}</main>" if k == 0 else f.html for k, f in enumerate(figures))
+    body = "".join(f.html for f in figures)
     colours = {"light": ("#ffffff", "#222832"), "dark": ("#14181e", "#ced6dd")}[theme]
     page = folder / "page.html"
     page.write_text(
         f'<!DOCTYPE html><html lang="en" data-theme="{theme}"><head><meta charset="utf-8"><title>Test</title></head>'
         f'<body style="background:{colours[0]};color:{colours[1]};font:16px sans-serif;'
         f'max-width:760px;margin:1rem auto">'
-        f"<h1>Test</h1>{body}<div style='height:3000px'></div></body></html>",
+        f"<main><h1>Test</h1>{body}</main><div style='height:3000px'></div></body></html>",
         "utf8",
     )
     browsing.view(browser, **options)

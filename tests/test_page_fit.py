@@ -29,6 +29,7 @@ UNSEEN = """
     const style = getComputedStyle(e);
     const name = `<${e.tagName.toLowerCase()} ${e.className}> ` + e.textContent.trim().slice(0, 80);
     if (style.overflowX === "visible" || /inline$/.test(style.display)) continue;
+    if (style.clipPath === "inset(50%)") continue;  // for ears alone
     if (!/auto|scroll/.test(style.overflowX)) { found.push(`cut: ${name}`); continue; }
     if (!/right|left|both/.test(e.dataset.nfMore) || style.maskImage === "none") found.push(`no cue: ${name}`);
     if (e.tabIndex !== 0 || !e.getAttribute("role") || !e.getAttribute("aria-label")) found.push(`no name: ${name}`);

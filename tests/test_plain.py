@@ -111,19 +111,22 @@ def test_links_lead_into_the_book(edition, book, pages):
 
 @pytest.mark.parametrize("present", [True, False])
 def test_install_cell(monkeypatch, present):
-    """It does nothing where the package is present, and asks pip for the repository where it is not."""
+    """It does nothing where the package is present, and fetches the course where it is not."""
     from IPython.core.interactiveshell import InteractiveShell
     from traitlets.config import Config
 
     cell = nbformat.read(ROOT / "plain" / f"{CHAPTERS[0].removeprefix('chapters/')}.ipynb", as_version=4).cells[1]
     shell = InteractiveShell(config=Config({"HistoryManager": {"enabled": False}}))
     asked = []
-    shell.register_magic_function(asked.append, magic_name="pip")
+    monkeypatch.setattr(shell, "system", asked.append)
+    for name in ("pip", "cd"):
+        shell.register_magic_function(lambda line, name=name: asked.append(f"{name} {line}"), magic_name=name)
     if not present:
         find = importlib.util.find_spec
         monkeypatch.setattr(importlib.util, "find_spec", lambda n, *a: None if n == "nfcourse" else find(n, *a))
     shell.run_cell(cell.source).raise_error()
-    assert asked == ([] if present else [f"install -q git+{plain.REPOSITORY}"])
+    clone = f"git clone -q --depth 1 --branch {plain.BRANCH} {plain.REPOSITORY}"
+    assert asked == ([] if present else [clone, f"pip install -q ./{plain.NAME}", f"cd {plain.NAME}/plain"])
 
 
 def test_buttons_give_the_plain_edition(book, pages, name):
