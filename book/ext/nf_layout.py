@@ -158,7 +158,8 @@ class KeepTogether(SphinxPostTransform):
             before = parent[place - 1] if place else None
             after = parent[place + 1] if place + 1 < len(parent) else None
             head = re.search(r"[(\[“‘]+$", before) if isinstance(before, nodes.Text) else None
-            tail = re.match(r"[.,;:!?)\]”’…]+|['’-]\w*", after) if isinstance(after, nodes.Text) else None
+            tail = re.match(r"(?:['’-]\w*)?[.,;:!?)\]”’…]*", after) if isinstance(after, nodes.Text) else None
+            tail = tail if tail and tail[0] else None
             if not (head or tail):
                 continue
             # a short one is kept together on a phone as well
