@@ -35,11 +35,12 @@ COUNTERS = SPHINX.get("prf_realtyp_to_countertyp", {})
 MACROS = SPHINX.get("mathjax3_config", {}).get("tex", {}).get("macros", {})
 SUBSTITUTIONS = (CONFIG.get("parse") or {}).get("myst_substitutions") or {}
 
-INSTALL = f"""# Fetches the course where its package is missing, as on Colab; else it does nothing.
+INSTALL = f"""# Fetches the course where its package is missing; else it does nothing.
 import importlib.util
 
 if importlib.util.find_spec("nfcourse") is None:
-    !git clone -q --depth 1 --branch {BRANCH} {REPOSITORY}
+    url = "{REPOSITORY}"
+    !git clone -q --depth 1 $url
     %pip install -q ./{NAME}
     %cd {NAME}/plain"""
 
