@@ -52,7 +52,7 @@ class BatchNorm(Bijection):
         self.register_buffer("var", torch.ones(self.event_shape))
 
     def forward(self, z, context=None):
-        r"""Return :math:`z\sqrt{\tilde\sigma^2 + \epsilon} + \tilde\mu`, the running ones."""
+        r"""Return :math:`z\sqrt{\tilde\sigma^2 + \epsilon} + \tilde\mu`."""
         check_event(z, self.event_shape, "BatchNorm", self.mean)
         std = (self.var + self.eps).sqrt()
         return z * std + self.mean, std.log().sum().expand(z.shape[: -self.event_dim])
