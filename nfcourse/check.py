@@ -25,6 +25,7 @@ __all__ = [
     "BijectionReport",
     "CheckFailed",
     "answer",
+    "average",
     "check_bijection",
     "close",
     "differs",
@@ -190,6 +191,50 @@ def holds(name: str, condition) -> None:
         first = tuple(int(i[0]) for i in np.nonzero(~truth.astype(bool))) if truth.ndim else ()
         raise CheckFailed(name + (f" (first broken at index {first})." if first else "."))
     say(_marked(name))
+
+
+def average(name: str, draws, expected: float, errors: float = 5.0, digits: int = 4) -> float:
+    r"""Check that the mean of independent draws lies within some standard errors of a number.
+
+    .. math::
+        \Bigl|\frac1n \sum_{i=1}^n v_i - \text{expected}\Bigr| \le \text{errors} \cdot \frac{s}{\sqrt n}, \qquad
+        s^2 = \frac1{n-1} \sum_{i=1}^n (v_i - \bar v)^2 .
+
+    Args:
+        name: What is estimated.
+        draws: Independent values :math:`v_i`; for a probability, booleans.
+        expected: The value to find.
+        errors: How many standard errors are allowed. Five fail by chance less than once in a million times, where the
+            mean of the draws is nearly normal.
+        digits: Significant digits printed.
+
+    Returns:
+        The mean of the draws.
+
+    Raises:
+        CheckFailed: If the mean is farther off, or a draw is not a finite number.
+        ValueError: If there are fewer than two draws, they are all equal (a standard error of zero says nothing), or
+            ``errors`` is not positive and finite.
+    """
+    errors = _tolerance("errors", errors)
+    values = _array(draws).ravel()
+    if errors == 0 or values.size < 2:
+        raise ValueError(f"{name}: expected errors > 0 and at least two draws, got {errors:g} and {values.size}.")
+    if not np.isfinite(values).all():
+        raise CheckFailed(f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} draws are not finite.")
+    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))
+    if error == 0:
+        raise ValueError(f"{name}: all {values.size} draws are {values[0]:g}; a mean of them has no standard error.")
+    want = float(_array(expected))
+    off = abs(mean - want) / error
+    if not off <= errors:
+        raise CheckFailed(
+            f"{name}: measured {mean:.6g}, expected {want:.6g}; off by {off:.3g} standard errors, allowed {errors:g}.",
+            off / errors,
+        )
+    shown = f"{_format(np.asarray(mean), digits)} ± {error:.1g}"
+    say(f"{_marked(name)}: {shown}, expected {_format(np.asarray(want), digits)} (within {errors:g} standard errors)")
+    return mean
 
 
 def _grid(low, high, n) -> tuple[Tensor, float]:

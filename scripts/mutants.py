@@ -79,7 +79,7 @@ HELPERS = {"randomize", "draw_inputs", "answer", "validate"}
 #: the modules of the checks
 JUDGES = ("nfcourse.check", "nfcourse.contracts", "nfcourse.values")
 #: the arguments of a judge that say how much it allows
-TOLERANCES = ("tol", "rtol", "by")
+TOLERANCES = ("tol", "rtol", "by", "errors")
 #: what a mutant must say
 REQUIRED = ("belief", "old", "new")
 #: the name of the code of a check cell, by which tracebacks find it

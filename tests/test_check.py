@@ -36,6 +36,27 @@ def test_close(capsys):
     check.close("bfloat16", torch.ones(2, dtype=torch.bfloat16), 1.0)
 
 
+def test_average_allows_standard_errors(capsys):
+    draws = np.random.default_rng(0).normal(2.0, 3.0, 10_000)
+    error = draws.std(ddof=1) / 100
+    assert check.average("mean", draws, 2.0) == draws.mean()
+    line = f"✓ mean: {draws.mean():.4g} ± {error:.1g}, expected 2 (within 5 standard errors)"
+    assert capsys.readouterr().out == f"{line}\n"
+    check.average("on the edge", torch.from_numpy(draws), draws.mean() + 4.99 * error)
+    with pytest.raises(check.CheckFailed, match="off by 5.01 standard errors, allowed 5") as failed:
+        check.average("over the edge", draws, draws.mean() + 5.01 * error)
+    assert abs(failed.value.miss - 5.01 / 5) < 1e-9
+    check.average("a share", draws > 2.0, 0.5)
+    with pytest.raises(check.CheckFailed, match="1 of 2 draws are not finite"):
+        check.average("spoilt", [1.0, math.nan], 1.0)
+    for bad, match in (([1.0], "two draws"), ([2.0, 2.0], "all 2 draws are 2"), ([[]], "two draws")):
+        with pytest.raises(ValueError, match=match):
+            check.average("too little", bad, 2.0)
+    for errors in (0, -1, math.inf, "5"):
+        with pytest.raises(ValueError, match="errors"):
+            check.average("nonsense", draws, 2.0, errors=errors)
+
+
 def test_differs_and_holds(capsys):
     check.differs("two ways", 1.65, 1.0, by=0.5)
     with pytest.raises(check.CheckFailed, match="within"):

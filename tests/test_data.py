@@ -67,6 +67,23 @@ def test_quadrature_of_the_curves_has_converged():
         assert (toy.log_prob(x) - fine.log_prob(x)).abs().max() < 1e-6
 
 
+def test_the_inflated_pinwheel_is_the_pinwheel_inflated():
+    plain, large = data.pinwheel(), data.pinwheel(inflate=0.5)
+    u, x = plain.sample(2000, seed=3).double(), large.sample(2000, seed=3).double()
+    w = large.unwarp(x)
+    assert torch.allclose(large.warp(w), x) and torch.allclose(w, plain.untwist(u), atol=1e-5)
+    jac = torch.func.vmap(torch.func.jacrev(large.warp))(w)
+    assert torch.allclose(large.log_prob(x), plain.log_prob(large.twist_map(w)) - jac.det().log(), atol=1e-9)
+    assert float(jac.det().max()) > 2, "it does inflate"
+    check.integral(large.log_prob, *([end] * 2 for end in large.box), n=800)
+    assert (x.abs() < large.box[1]).all(1).double().mean() > 0.999
+    zero = torch.zeros(1, 2, dtype=torch.float64)
+    assert torch.equal(large.warp(zero), zero) and torch.equal(large.unwarp(zero), zero)
+    assert torch.isfinite(torch.func.jacrev(large.warp)(torch.tensor([1e-8, 0.0])).det())
+    with pytest.raises(ValueError, match="rate >= 0"):
+        data.pinwheel(inflate=-1.0)
+
+
 def test_pinwheel_is_a_twisted_star():
     pinwheel = data.pinwheel()
     x, k = pinwheel.sample(5000, seed=0, labels=True)

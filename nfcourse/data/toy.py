@@ -76,16 +76,20 @@ class Pinwheel(Toy):
 
     The label :math:`k` is uniform on :math:`\{0, \dots, K-1\}`. Given :math:`k`, a point :math:`w` of the star is
     Gaussian around radius :math:`\rho` in direction :math:`2\pi k/K`, with standard deviations :math:`\sigma_r` along
-    the ray and :math:`\sigma_t` across it. The data are
+    the ray and :math:`\sigma_t` across it. The data are :math:`x = f(w)`: the plane is twisted, a rotation whose angle
+    grows with the radius, and then, if asked, inflated:
 
     .. math::
-        x = T(w) = R\bigl(\tau \lVert w \rVert\bigr)\, w ,
+        u = R\bigl(\tau \lVert w \rVert\bigr)\, w , \qquad
+        x = \frac{\sinh(a \lVert u \rVert)}{a \lVert u \rVert}\, u , \qquad
+        \det J_f(w) = \cosh(a r)\, \frac{\sinh(a r)}{a r} , \quad r = \lVert w \rVert .
 
-    a rotation whose angle grows with the radius. :math:`T` keeps the radius, so its inverse turns back by the same
-    angle, and :math:`\det J_T(w) = 1` at every :math:`w`. The density is therefore known exactly:
+    The twist keeps radius and area, and turning back by the same angle undoes it; with :math:`a = 0` nothing is
+    inflated and :math:`\det J_f = 1` everywhere. The density is therefore known exactly:
 
     .. math::
-        p(x, k) = \tfrac1K\, \mathcal N\bigl(T^{-1}(x);\, \mu_k, \Sigma_k\bigr), \qquad p(x) = \sum_k p(x, k) .
+        p(x, k) = \tfrac1K\, \mathcal N\bigl(w;\, \mu_k, \Sigma_k\bigr) \, / \det J_f(w), \quad w = f^{-1}(x),
+        \qquad p(x) = \sum_k p(x, k) .
 
     :math:`p(x, k)` is a density with respect to :math:`\lambda_2 \otimes \#`, :math:`p(x)` with respect to
     :math:`\lambda_2`.
@@ -96,6 +100,10 @@ class Pinwheel(Toy):
         radial: :math:`\sigma_r`.
         tangential: :math:`\sigma_t`.
         twist: :math:`\tau`, in radians per unit of radius.
+        inflate: :math:`a`, one over a unit of radius.
+
+    Raises:
+        ValueError: If ``inflate`` is negative.
 
     Attributes:
         means: The :math:`\mu_k`, float64, shape ``(K, 2)``.
@@ -105,9 +113,20 @@ class Pinwheel(Toy):
     name = "pinwheel"
 
     def __init__(
-        self, k: int = 5, radius: float = 2.0, radial: float = 0.5, tangential: float = 0.2, twist: float = 1.0
+        self,
+        k: int = 5,
+        radius: float = 2.0,
+        radial: float = 0.5,
+        tangential: float = 0.2,
+        twist: float = 1.0,
+        inflate: float = 0.0,
     ):
-        self.k, self.radius, self.radial, self.tangential, self.twist = k, radius, radial, tangential, twist
+        if not inflate >= 0:
+            raise ValueError(f"inflate expects a rate >= 0, got {inflate!r}.")
+        self.k, self.radius, self.radial, self.tangential = k, radius, radial, tangential
+        self.twist, self.inflate = twist, inflate
+        if inflate:
+            self.box = tuple(math.sinh(inflate * end) / inflate for end in self.box)
         self.angles = math.tau * torch.arange(k, dtype=torch.float64) / k
         along = torch.stack([self.angles.cos(), self.angles.sin()], -1)
         across = torch.stack([-self.angles.sin(), self.angles.cos()], -1)
@@ -121,13 +140,36 @@ class Pinwheel(Toy):
         """Means ``(K, 2)`` and covariances ``(K, 2, 2)`` of the star before the twist."""
         return self.means, self.covariances
 
+    def warp(self, w: Tensor) -> Tensor:
+        r"""Return :math:`f(w)`, twisted and inflated, shape ``(*batch, 2)``."""
+        return self._grow(self.twist_map(w))
+
+    def unwarp(self, x: Tensor) -> Tensor:
+        r"""Return :math:`f^{-1}(x)`, shape ``(*batch, 2)``."""
+        if self.inflate:
+            s = self.inflate * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
+            x = x * torch.where(s == 0, 1.0, s.asinh() / s.clamp_min(1e-30))
+        return self.untwist(x)
+
     def twist_map(self, w: Tensor) -> Tensor:
-        r"""Return :math:`T(w) = R(\tau\lVert w\rVert) w`, shape ``(*batch, 2)``."""
+        r"""Return :math:`R(\tau\lVert w\rVert) w`, shape ``(*batch, 2)``."""
         return _rotate(w, self.twist * torch.linalg.vector_norm(w, dim=-1))
 
-    def untwist(self, x: Tensor) -> Tensor:
-        r"""Return :math:`T^{-1}(x) = R(-\tau\lVert x\rVert) x`, shape ``(*batch, 2)``."""
-        return _rotate(x, -self.twist * torch.linalg.vector_norm(x, dim=-1))
+    def untwist(self, u: Tensor) -> Tensor:
+        r"""Return :math:`R(-\tau\lVert u\rVert) u`, shape ``(*batch, 2)``."""
+        return _rotate(u, -self.twist * torch.linalg.vector_norm(u, dim=-1))
+
+    def _grow(self, u: Tensor) -> Tensor:
+        if not self.inflate:
+            return u
+        r = self.inflate * torch.linalg.vector_norm(u, dim=-1, keepdim=True)
+        return u * torch.where(r == 0, 1.0, r.sinh() / r.clamp_min(1e-30))
+
+    def _log_stretch(self, w: Tensor) -> Tensor | float:
+        if not self.inflate:
+            return 0.0
+        r = self.inflate * torch.linalg.vector_norm(w, dim=-1)
+        return r.cosh().log() + torch.where(r == 0, 1.0, r.sinh() / r.clamp_min(1e-30)).log()
 
     def sample(self, n: int, seed: int = 0, labels: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Return ``n`` points ``(n, 2)``, float32; with ``labels`` also the arms ``(n,)``, int64.
@@ -139,7 +181,7 @@ class Pinwheel(Toy):
         arm = torch.from_numpy(rng.integers(self.k, size=_count(n)))
         star = torch.from_numpy(rng.normal(size=(n, 2))) * torch.tensor([self.radial, self.tangential])
         w = _rotate(star + torch.tensor([self.radius, 0.0]), self.angles[arm])
-        x = self.twist_map(w).float()
+        x = self.warp(w).float()
         return (x, arm) if labels else x
 
     def log_prob_given(self, x: Tensor, k: int | Tensor) -> Tensor:
@@ -154,8 +196,10 @@ class Pinwheel(Toy):
         return self._log_prob_at(_points(x), self.angles.to(x)[arm.to(x.device)])
 
     def _log_prob_at(self, x: Tensor, angle: Tensor) -> Tensor:
-        along, across = _rotate(self.untwist(x), -angle).unbind(-1)
-        return _log_normal(along - self.radius, self.radial) + _log_normal(across, self.tangential)
+        w = self.unwarp(x)
+        along, across = _rotate(w, -angle).unbind(-1)
+        star = _log_normal(along - self.radius, self.radial) + _log_normal(across, self.tangential)
+        return star - self._log_stretch(w)
 
     def _log_prob(self, x):
         return torch.stack([self._log_prob_at(x, angle) for angle in self.angles.to(x)]).logsumexp(0) - math.log(self.k)
@@ -393,6 +437,6 @@ def energy(name: str) -> Energy:
     return toy(name)
 
 
-def pinwheel() -> Pinwheel:
-    """Return the running data set of the course, :class:`Pinwheel` with its default numbers."""
-    return Pinwheel()
+def pinwheel(inflate: float = 0.0) -> Pinwheel:
+    """Return the running data set of the course, :class:`Pinwheel` with its default numbers, inflated if asked."""
+    return Pinwheel(inflate=inflate)
