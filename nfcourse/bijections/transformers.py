@@ -109,20 +109,20 @@ class RQSTransformer(Transformer):
 
     The spline is built from data to base, the direction that a likelihood needs. In the bin between the knots
     :math:`(x_0, z_0)` and :math:`(x_1, z_1)`, with derivatives :math:`d_0, d_1 > 0` there, let :math:`w = x_1 - x_0`,
-    :math:`h = z_1 - z_0`, :math:`s = h / w`, and for a point :math:`x` of the bin :math:`u = x - x_0`,
+    :math:`h = z_1 - z_0`, :math:`\bar d = h / w`, and for a point :math:`x` of the bin :math:`u = x - x_0`,
     :math:`v = x_1 - x`. Then
 
     .. math::
-        & z = z_0 + h\,\frac{N}{N + M}, \qquad N = u\,(s u + d_0 v), \qquad M = v\,(s v + d_1 u), \\
-        & \frac{\partial z}{\partial x} = h^2\,\frac{d_1 u^2 + 2 s u v + d_0 v^2}{(N + M)^2} .
+        & z = z_0 + h\,\frac{N}{N + M}, \qquad N = u\,(\bar d u + d_0 v), \qquad M = v\,(\bar d v + d_1 u), \\
+        & \frac{\partial z}{\partial x} = h^2\,\frac{d_1 u^2 + 2 \bar d u v + d_0 v^2}{(N + M)^2} .
 
     Every term is positive, so nothing cancels. The way back, base to data, is written in the same spirit: with
     :math:`p = z - z_0`, :math:`q = z_1 - z`, :math:`\beta = d_1 p - d_0 q` and
-    :math:`R = \sqrt{\beta^2 + 4 s^2 p q}`, whose radicand is a sum of squares and never negative,
+    :math:`R = \sqrt{\beta^2 + 4 \bar d^2 p q}`, whose radicand is a sum of squares and never negative,
     :math:`x = x_0 + w u / (u + v)` with
 
     .. math::
-        u : v \;=\; (\beta + R) : 2 s q \quad (\beta \ge 0), \qquad u : v \;=\; 2 s p : (R - \beta) \quad (\beta < 0).
+        u : v \;=\; (\beta + R) : 2 \bar d q \quad (\beta \ge 0), \qquad u : v \;=\; 2 \bar d p : (R - \beta) \quad (\beta < 0).
 
     Parameters of zero give the identity.
 
@@ -185,21 +185,21 @@ class RQSTransformer(Transformer):
         clipped = z.clamp(-self.bound, self.bound)
         x0, x1, z0, z1, d0, d1 = self._bin(clipped, params, 1)
         p, q, w, h = clipped - z0, z1 - clipped, x1 - x0, z1 - z0
-        s = h / w
+        d = h / w
         beta = d1 * p - d0 * q
-        root = (beta.square() + 4 * s.square() * p * q).sqrt()
-        u = torch.where(beta >= 0, beta + root, 2 * s * p)
-        v = torch.where(beta >= 0, 2 * s * q, root - beta)
+        root = (beta.square() + 4 * d.square() * p * q).sqrt()
+        u = torch.where(beta >= 0, beta + root, 2 * d * p)
+        v = torch.where(beta >= 0, 2 * d * q, root - beta)
         u, v = w * u / (u + v), w * v / (u + v)
-        _, log_derivative = self._spline(u, v, h, s, d0, d1)
+        _, log_derivative = self._spline(u, v, h, d, d0, d1)
         return torch.where(inside, x0 + u, z), torch.where(inside, -log_derivative, 0.0)
 
     @staticmethod
-    def _spline(u, v, h, s, d0, d1) -> tuple[Tensor, Tensor]:
+    def _spline(u, v, h, d, d0, d1) -> tuple[Tensor, Tensor]:
         """N / (N + M) and the log-derivative."""
-        n = u * (s * u + d0 * v)
-        total = n + v * (s * v + d1 * u)
-        slope = (d1 * u.square() + 2 * s * u * v + d0 * v.square()) * (h / total).square()
+        n = u * (d * u + d0 * v)
+        total = n + v * (d * v + d1 * u)
+        slope = (d1 * u.square() + 2 * d * u * v + d0 * v.square()) * (h / total).square()
         return n / total, slope.log()
 
 
