@@ -64,8 +64,8 @@ def _words(part: Tag) -> int:
     return len(_WORD.findall(part.get_text(" ")))
 
 
-def measure(page: str) -> Reading:
-    """Count what stands on a built page.
+def main_line(page: str) -> tuple[Tag, list[Tag]]:
+    """Return the main line of a built page, without badges and buttons, and its depths: folds, and "Further".
 
     Raises:
         ValueError: If the page has no article with a title.
@@ -75,20 +75,28 @@ def measure(page: str) -> Reading:
         raise ValueError("expected a built page: an article with a title.")
     for element in article.select("script, style, noscript, button, a.headerlink, title, desc, .nf-check, .nf-checks"):
         element.decompose()
-    apart = [s for s in article.find_all("section") if s.find(["h2"], recursive=False)]
-    ends = []
-    for section in apart:
-        heading = section.find("h2", recursive=False).get_text().strip()
-        heading = heading.rstrip("#").strip()
-        if heading in APART:
-            (ends if heading == "Further" else []).append(section.extract())
-    formulas = 0
-    for display in article.select("div.math"):
-        formulas += display.find_parent("details") is None
-        display.replace_with(" ")
-    for inline in article.select("span.math"):
-        inline.replace_with(" x ")
-    folds = [d.extract() for d in article.select("details") if d.find_parent("details") is None]
+    depths = []
+    for section in article.find_all("section"):
+        heading = section.find("h2", recursive=False)
+        name = heading.get_text().strip().rstrip("#").strip() if heading else ""
+        if name in APART:
+            (depths if name == "Further" else []).append(section.extract())
+    return article, [d.extract() for d in article.select("details") if d.find_parent("details") is None] + depths
+
+
+def measure(page: str) -> Reading:
+    """Count what stands on a built page.
+
+    Raises:
+        ValueError: If the page has no article with a title.
+    """
+    article, depths = main_line(page)
+    formulas = len(article.select("div.math"))
+    for part in (article, *depths):
+        for display in part.select("div.math"):
+            display.replace_with(" ")
+        for inline in part.select("span.math"):
+            inline.replace_with(" x ")
     cells = lines = 0
     for block in article.select("div.cell_input pre, div.cell_output div[class*=highlight-python] pre"):
         code = block.get_text()
@@ -96,7 +104,7 @@ def measure(page: str) -> Reading:
         lines += sum(bool(line.strip()) for line in code.splitlines())
         block.string = _comments(code)
     theorems = len(article.select(", ".join(f"div.proof.{kind}" for kind in THEOREMS)))
-    return Reading(_words(article), sum(map(_words, [*folds, *ends])), formulas, cells, lines, theorems)
+    return Reading(_words(article), sum(map(_words, depths)), formulas, cells, lines, theorems)
 
 
 def main() -> None:
