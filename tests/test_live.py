@@ -18,8 +18,10 @@ from torch.distributions import Normal
 
 import nfcourse as nf
 from nfcourse import data
-from nfcourse import live as module
+from nfcourse import live as package
 from nfcourse.live import NAMES, live
+from nfcourse.live import autoregressive as orders
+from nfcourse.live import coupling as spline
 
 ROOT = Path(__file__).parents[1]
 ALT = "What the figure shows."
@@ -72,7 +74,7 @@ def double(v):
 
 
 def default(name, key):
-    return module._FIGURES[name][1][key][0]
+    return package._FIGURES[name].parameters[key][0]
 
 
 def inflated(x, rate):
@@ -126,7 +128,7 @@ def twist(cell, side, map):
 
 def coupling(passes, knots, slopes, x):
     t = nf.RQSTransformer(bins=3, bound=3.0)
-    theta = module._raw(knots, slopes)
+    theta = spline._raw(knots, slopes)
     xs, zs = t._knots(theta[:6])
     assert np.allclose(torch.stack([xs, zs], 1)[1:-1], knots)  # the logits give the knots that the reader has set
     i, m = passes - 1, 2 - passes
@@ -173,7 +175,7 @@ PACKAGE = {"hero": hero, "twist": twist, "coupling": coupling, "autoregressive":
 
 
 def complete(name, state):
-    return {key: state.get(key, default(name, key)) for key in module._FIGURES[name][1]}
+    return {key: state.get(key, default(name, key)) for key in package._FIGURES[name].parameters}
 
 
 # ---------------------------------------------------------------- without a browser
@@ -284,10 +286,10 @@ def test_what_the_orders_lose():
     x2 = 2 * node[:, None]
     x1 = x2**2 / 4 + node
     x2 = np.broadcast_to(x2, x1.shape)
-    variance = module._first(x1.ravel())[1].reshape(x1.shape)
-    model = module._log_normal(x1, 1.0, math.sqrt(3)) + module._log_normal(x2, 0.0, np.sqrt(variance))
-    loss = float((np.outer(weight, weight) * (module._log_banana(x1, x2) - model)).sum())
-    (none, some), _ = module._orders()
+    variance = orders._first(x1.ravel())[1].reshape(x1.shape)
+    model = orders._log_normal(x1, 1.0, math.sqrt(3)) + orders._log_normal(x2, 0.0, np.sqrt(variance))
+    loss = float((np.outer(weight, weight) * (orders._log_banana(x1, x2) - model)).sum())
+    (none, some), _ = orders._orders()
     assert none == 0
     assert abs(some - loss) < 2e-3 and abs(some - 0.34) < 0.01
 
