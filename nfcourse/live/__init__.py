@@ -10,12 +10,15 @@ import html
 import json
 from importlib import resources
 
-from . import autoregressive, coupling, hero, twist
+from . import autoregressive, coupling, darts, hero, ruler, twist
 from .frame import one_of
 
 __all__ = ["NAMES", "Live", "live"]
 
-_FIGURES = {module.__name__.rpartition(".")[2]: module.FIGURE for module in (hero, twist, coupling, autoregressive)}
+_FIGURES = {
+    module.__name__.rpartition(".")[2]: module.FIGURE
+    for module in (hero, darts, ruler, twist, coupling, autoregressive)
+}
 
 #: The figures that :func:`live` knows.
 NAMES = tuple(_FIGURES)
@@ -55,7 +58,7 @@ def live(name: str, alt: str, play: bool = False, **parameters) -> Live:
         alt: What the figure shows, for readers who do not see it.
         play: Let the hero move once when the page is opened, unless the reader's system asks for calm.
         **parameters: The first state: ``strength``, ``inflate``, ``w`` (``"hero"``); ``cell``, ``side``, ``map``
-            (``"twist"``); ``passes``, ``knots``, ``slopes``, ``x`` (``"coupling"``); ``order``, ``x``
+            (``"twist"``); ``board``, ``n``, ``seed`` (``"darts"``); ``law``, ``centre``, ``width`` (``"ruler"``); ``passes``, ``knots``, ``slopes``, ``x`` (``"coupling"``); ``order``, ``x``
             (``"autoregressive"``).
 
     Raises:

@@ -4,6 +4,7 @@ import html
 import math
 import numbers
 from collections.abc import Callable
+from decimal import ROUND_HALF_UP, Decimal
 from typing import NamedTuple
 
 import numpy as np
@@ -33,8 +34,26 @@ class Figure(NamedTuple):
 
 def num(value: float, digits: int = 2) -> str:
     """Write fixed decimals, a true minus, no minus before zero."""
-    text = f"{float(value):.{digits}f}"
-    return (text.replace("-", "") if float(text) == 0 else text).replace("-", "−").replace("inf", "∞")
+    if not math.isfinite(value):
+        return f"{value}".replace("-", "−").replace("inf", "∞")
+    # as toFixed does: of two that are equally near, the one further from 0
+    text = str(Decimal(float(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+    return (text.replace("-", "") if float(text) == 0 else text).replace("-", "−")
+
+
+def sig(value: float) -> str:
+    """Write four digits that count, never in powers of ten."""
+    digits, size = 3, abs(value)
+    while 0 < size < 1 and digits < 9:
+        digits, size = digits + 1, size * 10
+    while size >= 10 and digits > 0:
+        digits, size = digits - 1, size / 10
+    return num(value, digits)
+
+
+def count(n: int) -> str:
+    """Write a whole number with commas."""
+    return f"{n:,}"
 
 
 def pair(p, digits: int = 2) -> str:
@@ -177,6 +196,17 @@ def slider(key: str, label: str, low: float, high: float, step: float, value: fl
         f'<label class="wide"><span>{label}</span><input type="range" data-key="{key}" min="{low:g}" max="{high:g}" '
         f'step="{step:g}" value="{at:g}"{" data-log" * log} autocomplete="off" aria-valuetext="{text}" '
         f'data-lm-suppress-shortcuts="true"><output data-out="{key}" aria-live="off">{text}</output></label>'
+    )
+
+
+def steps(key: str, label: str, choices: tuple, value, text: str) -> str:
+    """Return a slider whose places are these numbers."""
+    places = f'min="0" max="{len(choices) - 1}" step="1" value="{choices.index(value)}"'
+    return (
+        f'<label class="wide"><span>{label}</span><input type="range" data-key="{key}" {places} '
+        f'data-choices="{" ".join(map(str, choices))}" autocomplete="off" '
+        f'aria-valuetext="{text}" data-lm-suppress-shortcuts="true"><output data-out="{key}" aria-live="off">{text}'
+        "</output></label>"
     )
 
 
