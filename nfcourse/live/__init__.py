@@ -58,8 +58,9 @@ def live(name: str, alt: str, play: bool = False, **parameters) -> Live:
         alt: What the figure shows, for readers who do not see it.
         play: Let the hero move once when the page is opened, unless the reader's system asks for calm.
         **parameters: The first state: ``strength``, ``inflate``, ``w`` (``"hero"``); ``cell``, ``side``, ``map``
-            (``"twist"``); ``board``, ``n``, ``seed`` (``"darts"``); ``law``, ``centre``, ``width`` (``"ruler"``); ``passes``, ``knots``, ``slopes``, ``x`` (``"coupling"``); ``order``, ``x``
-            (``"autoregressive"``).
+            (``"twist"``); ``passes``, ``knots``, ``slopes``, ``x`` (``"coupling"``); ``order``, ``x``
+            (``"autoregressive"``); ``board``, ``n``, ``seed`` (``"darts"``); ``law``, ``centre``, ``width``
+            (``"ruler"``).
 
     Raises:
         ValueError: If the name or a parameter is unknown, a parameter is out of its range, or ``alt`` is empty.

@@ -37,7 +37,7 @@ def num(value: float, digits: int = 2) -> str:
     if not math.isfinite(value):
         return f"{value}".replace("-", "−").replace("inf", "∞")
     # as toFixed does: of two that are equally near, the one further from 0
-    text = str(Decimal(float(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP))
+    text = format(Decimal(float(value)).quantize(Decimal(1).scaleb(-digits), ROUND_HALF_UP), "f")
     return (text.replace("-", "") if float(text) == 0 else text).replace("-", "−")
 
 
