@@ -100,7 +100,9 @@ def draw(p: dict) -> tuple:
         apart = (estimate - area) / error
         away = f"the estimate lies {num(abs(apart), 1)} standard errors {'below' if apart < 0 else 'above'} it."
     text = (
-        f"{count(hits)} of {count(n)} darts hit: a share of {num(share, 4)}. The board's area is {num(board, 3)}.\n"
+        f"{count(hits)} of {count(n)} darts hit: a share of {num(share, 4)}. The board's area is {num(board, 3)}."
+        + f" The first {count(_DRAWN)} darts are drawn." * (n > _DRAWN)
+        + "\n"
         f"Estimate {num(board, 3)} · {num(share, 4)} = {num(estimate, 3)}, standard error {num(error, 3)}.\n"
         f"The arm's true area is {num(area, 3)}; {away}" + "\nThe board cuts the arm off." * cut
     )

@@ -18,9 +18,9 @@ class _Law(NamedTuple):
 
 _LAWS = {
     "gaussian": _Law("Gaussian", "density", (-4.0, 4.0), 0.45, 20),
-    "relu": _Law("ReLU of it", "density, and an atom of mass 1/2", (-1.0, 3.0), 0.6, 20, (0.0,)),
+    "relu": _Law("ReLU of a Gaussian", "density, and an atom of mass 1/2", (-1.0, 3.0), 0.6, 20, (0.0,)),
     "cantor": _Law("Cantor", "distribution function", (-0.5, 1.5), 1.15, 100),
-    "die": _Law("a die", "six atoms of mass 1/6", (-1.0, 7.0), 0.25, 20, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)),
+    "die": _Law("die", "six atoms of mass 1/6", (-1.0, 7.0), 0.25, 20, (1.0, 2.0, 3.0, 4.0, 5.0, 6.0)),
 }
 _NARROW, _WIDE = 0.001, 2.0
 #: The widths of the curves, and what they show: logarithms to base 10.

@@ -58,7 +58,7 @@ live("darts", ({ state, data, planes }) => {
     const said = (p) => `at ${pair(p)}, estimate ${num(estimate, 3)}, standard error ${num(error, 3)}`;
     return {
       numbers: { board: [[...low], [...high]], hits, board_area: wide, estimate, standard_error: error, area, cut: +cut },
-      text: `${count(hits)} of ${count(n)} darts hit: a share of ${num(share, 4)}. The board's area is ${num(wide, 3)}.\n`
+      text: `${count(hits)} of ${count(n)} darts hit: a share of ${num(share, 4)}. The board's area is ${num(wide, 3)}.${n > drawn ? ` The first ${count(drawn)} darts are drawn.` : ""}\n`
         + `Estimate ${num(wide, 3)} · ${num(share, 4)} = ${num(estimate, 3)}, standard error ${num(error, 3)}.\n`
         + `The arm's true area is ${num(area, 3)}; ${away}${cut ? "\nThe board cuts the arm off." : ""}`,
       out: { n: count(n), seed: String(seed) },
