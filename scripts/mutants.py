@@ -194,7 +194,7 @@ def _hash(texts) -> str:
 
 def package_hash() -> str:
     """Hash the sources of the package, but for drawings and long experiments, which no check calls, and ``MISS``."""
-    folder, apart = ROOT / "nfcourse", {"plot.py", "schematic", "widgets.py", "live.py", "experiments"}
+    folder, apart = ROOT / "nfcourse", {"plot.py", "schematic", "widgets.py", "live", "experiments"}
     files = [p for p in sorted(folder.rglob("*.py")) if p.relative_to(folder).parts[0] not in apart]
     return _hash([str(MISS), *(t for p in files for t in (p.relative_to(folder).as_posix(), p.read_text("utf8")))])
 

@@ -1,11 +1,13 @@
 """Figures to drag: the same bytes each time; in a browser the package's numbers, by mouse, touch and keyboard."""
 
+import functools
 import math
 import os
 import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
+from fractions import Fraction
 from pathlib import Path
 
 import browsing
@@ -14,12 +16,17 @@ import pytest
 import torch
 from bs4 import BeautifulSoup
 from scipy.integrate import quad
+from scipy.stats import norm
 from torch.distributions import Normal
 
 import nfcourse as nf
 from nfcourse import data
-from nfcourse import live as module
-from nfcourse.live import NAMES, live
+from nfcourse import live as package
+from nfcourse.live import NAMES, frame, live
+from nfcourse.live import autoregressive as orders
+from nfcourse.live import coupling as spline
+from nfcourse.live import darts as thrown
+from nfcourse.live import ruler as weighed
 
 ROOT = Path(__file__).parents[1]
 ALT = "What the figure shows."
@@ -44,6 +51,31 @@ STATES = {
         {"cell": [0.0, 0.0], "side": 1.0},
         {"cell": [0.4, 0.0], "side": 0.8},
         {"cell": [-3.0, 0.0], "side": 0.03},
+    ],
+    "darts": [
+        {},
+        {"n": 20_000, "seed": 0},
+        {"n": 100, "seed": 9, "board": [[-5.0, -0.5], [1.5, 3.4]]},
+        {"n": 3000, "board": [[-4.25, 0.6], [0.6, 2.5]]},
+        {"n": 10_000, "seed": 7, "board": [[-2.0, 0.0], [1.0, 2.0]]},
+        {"n": 300, "board": [[-1.5, 2.0], [-1.25, 2.25]]},
+        {"board": [[1.25, -0.5], [1.5, -0.25]]},
+    ],
+    "ruler": [
+        {},
+        {"centre": -3.95, "width": 0.001},
+        {"centre": 4.0, "width": 2.0},
+        {"law": "relu", "width": 0.001},
+        {"law": "relu", "centre": 0.05, "width": 0.1},
+        {"law": "relu", "centre": -0.5, "width": 1.0},
+        {"law": "relu", "centre": 7.0, "width": 1.7},
+        {"law": "cantor", "centre": 0.25, "width": 0.001},
+        {"law": "cantor", "centre": 0.0, "width": 0.03},
+        {"law": "cantor", "centre": 0.5, "width": 0.3},
+        {"law": "cantor", "centre": 0.96875, "width": 0.0625},
+        {"law": "die", "centre": 3.5, "width": 1.0},
+        {"law": "die", "centre": 3.0, "width": 0.002},
+        {"law": "die", "centre": -3.0, "width": 2.0},
     ],
     "coupling": [
         {},
@@ -72,7 +104,7 @@ def double(v):
 
 
 def default(name, key):
-    return module._FIGURES[name][1][key][0]
+    return package._FIGURES[name].parameters[key][0]
 
 
 def inflated(x, rate):
@@ -126,7 +158,7 @@ def twist(cell, side, map):
 
 def coupling(passes, knots, slopes, x):
     t = nf.RQSTransformer(bins=3, bound=3.0)
-    theta = module._raw(knots, slopes)
+    theta = spline._raw(knots, slopes)
     xs, zs = t._knots(theta[:6])
     assert np.allclose(torch.stack([xs, zs], 1)[1:-1], knots)  # the logits give the knots that the reader has set
     i, m = passes - 1, 2 - passes
@@ -169,11 +201,90 @@ def autoregressive(order, x):
             "variance": variance}  # fmt: skip
 
 
-PACKAGE = {"hero": hero, "twist": twist, "coupling": coupling, "autoregressive": autoregressive}
+def mulberry(seed):
+    """The generator, in whole numbers."""
+    a, mask = 1000 * seed, 2**32 - 1
+    while True:
+        a = (a + 0x6D2B79F5) & mask
+        t = (a ^ (a >> 15)) * (a | 1) & mask
+        t ^= (t + ((t ^ (t >> 7)) * (t | 61) & mask)) & mask
+        yield ((t ^ (t >> 14)) & mask) / 2**32
+
+
+ARM = data.pinwheel(inflate=0.5)
+
+
+def in_ellipse(w):
+    """Two standard deviations of the first blob, by its mean and covariance."""
+    means, covariances = ARM.blobs
+    off = w - means[0]
+    return torch.einsum("...i,ij,...j->...", off, torch.linalg.inv(covariances[0]), off) <= 4
+
+
+@functools.cache
+def area_of_the_arm():
+    """The integral of |det J| over the ellipse, with determinants by autograd and another rule."""
+    node, weight = np.polynomial.legendre.leggauss(60)
+    s, t = np.meshgrid((node + 1) / 2, math.pi * (node + 1))
+    w = double(np.stack([2 + s * np.cos(t), 0.4 * s * np.sin(t)], -1).reshape(-1, 2).tolist())
+    dets = torch.linalg.det(torch.func.vmap(torch.func.jacrev(ARM.warp))(w)).abs().numpy().reshape(60, 60)
+    return float((np.outer(math.pi * weight, weight / 2) * 0.4 * s * dets).sum())
+
+
+def darts(board, n, seed):
+    (x0, y0), (x1, y1) = board
+    draws = mulberry(seed)
+    x = double([[x0 + next(draws) * (x1 - x0), y0 + next(draws) * (y1 - y0)] for _ in range(n)])
+    hits, wide = int(in_ellipse(ARM.unwarp(x)).sum()), (x1 - x0) * (y1 - y0)
+    share = hits / n
+    cut = x0 > -4.217 or y0 > 0.558 or x1 < 0.681 or y1 < 2.412  # what it fills, to three digits
+    return {"board": board, "hits": hits, "board_area": wide, "estimate": wide * share,
+            "standard_error": wide * math.sqrt(share * (1 - share) / n), "area": area_of_the_arm(),
+            "cut": int(cut)}  # fmt: skip
+
+
+def cantor(x):
+    """The distribution function at a float, from its ternary digits in fractions."""
+    x, value, scale = Fraction(x), Fraction(0), Fraction(1)
+    if not 0 < x < 1:
+        return float(x >= 1)
+    for _ in range(60):
+        scale /= 2
+        digit = math.floor(3 * x)
+        x = 3 * x - digit
+        value += scale * (digit > 0)
+        if digit == 1:
+            break
+    return float(value)
+
+
+def ruler(law, centre, width):
+    low, high = {"gaussian": (-4, 4), "relu": (-1, 3), "cantor": (-0.5, 1.5), "die": (-1, 7)}[law]
+    centre = min(max(centre, low), high)
+    a, b = centre - width / 2, centre + width / 2
+    atoms = [k for k in {"relu": [0], "die": range(1, 7)}.get(law, []) if a < k <= b]
+    mass = {
+        "gaussian": lambda: norm.cdf(b) - norm.cdf(a),
+        "relu": lambda: norm.cdf(max(b, 0)) - norm.cdf(max(a, 0)) + len(atoms) / 2,
+        "cantor": lambda: cantor(b) - cantor(a),
+        "die": lambda: len(atoms) / 6,
+    }[law]()
+    return {"centre": centre, "width": width, "mass": float(mass), "atoms": len(atoms), "by_length": mass / width,
+            "by_count": [mass / len(atoms)] if atoms else [], "by_both": mass / (width + (a < 0 <= b))}  # fmt: skip
+
+
+PACKAGE = {
+    "hero": hero,
+    "darts": darts,
+    "ruler": ruler,
+    "twist": twist,
+    "coupling": coupling,
+    "autoregressive": autoregressive,
+}
 
 
 def complete(name, state):
-    return {key: state.get(key, default(name, key)) for key in module._FIGURES[name][1]}
+    return {key: state.get(key, default(name, key)) for key in package._FIGURES[name].parameters}
 
 
 # ---------------------------------------------------------------- without a browser
@@ -232,6 +343,17 @@ def test_reached_through_widgets():
         ("hero", {"w": 1.0}, "w"),
         ("twist", {"side": 0.0}, "side"),
         ("twist", {"map": "fold"}, "map"),
+        ("darts", {"n": 500}, "n"),
+        ("darts", {"seed": 10}, "seed"),
+        ("darts", {"seed": True}, "seed"),
+        ("darts", {"board": [[0, 0], [0.1, 1]]}, "board"),
+        ("darts", {"board": [[1, 1], [0, 2]]}, "board"),
+        ("darts", {"board": [[-6, 0], [0, 2]]}, "board"),
+        ("darts", {"board": 3}, "board"),
+        ("darts", {"board": [0, 0, 1, 1]}, "board"),
+        ("ruler", {"law": "cauchy"}, "law"),
+        ("ruler", {"centre": 8}, "centre"),
+        ("ruler", {"width": 0.0}, "width"),
         ("coupling", {"passes": 3}, "passes"),
         ("coupling", {"passes": True}, "passes"),
         ("coupling", {"knots": [[1, 0], [0, 1]]}, "knots"),
@@ -284,12 +406,63 @@ def test_what_the_orders_lose():
     x2 = 2 * node[:, None]
     x1 = x2**2 / 4 + node
     x2 = np.broadcast_to(x2, x1.shape)
-    variance = module._first(x1.ravel())[1].reshape(x1.shape)
-    model = module._log_normal(x1, 1.0, math.sqrt(3)) + module._log_normal(x2, 0.0, np.sqrt(variance))
-    loss = float((np.outer(weight, weight) * (module._log_banana(x1, x2) - model)).sum())
-    (none, some), _ = module._orders()
+    variance = orders._first(x1.ravel())[1].reshape(x1.shape)
+    model = orders._log_normal(x1, 1.0, math.sqrt(3)) + orders._log_normal(x2, 0.0, np.sqrt(variance))
+    loss = float((np.outer(weight, weight) * (orders._log_banana(x1, x2) - model)).sum())
+    (none, some), _ = orders._orders()
     assert none == 0
     assert abs(some - loss) < 2e-3 and abs(some - 0.34) < 0.01
+
+
+def test_darts_are_fair():
+    """Over many seeds the estimates spread around the true area as their standard errors say."""
+    board = [[-4.6, 0.2], [1.0, 2.8]]
+    wide, n = 5.6 * 2.6, 500
+    share = area_of_the_arm() / wide
+    u = np.stack([thrown._uniform(seed, 2 * n) for seed in range(400)]).reshape(400, n, 2)
+    x = torch.from_numpy(np.array(board[0]) + u * np.subtract(*board[::-1]))
+    off = (in_ellipse(ARM.unwarp(x)).double().mean(1) - share) / math.sqrt(share * (1 - share) / n)
+    assert abs(off.mean()) < 4 / 20 and abs(off.square().mean() - 1) < 4 * math.sqrt(2 / 400)
+
+
+def test_the_arm_is_measured():
+    assert abs(thrown._area() - area_of_the_arm()) < 1e-8
+    p = ARM.warp(torch.from_numpy(thrown._ellipse(20_000))).numpy()
+    q = np.roll(p, -1, 0)
+    assert abs((p[:, 0] * q[:, 1] - p[:, 1] * q[:, 0]).sum() / 2 - thrown._area()) < 1e-6
+    assert np.abs([p.min(0), p.max(0)] - np.array([[-4.217, 0.558], [0.681, 2.412]])).max() < 1e-3
+
+
+def test_distribution_functions():
+    x = np.linspace(-10, 10, 4001)
+    assert np.abs([weighed._normal(v) - norm.cdf(v) for v in x]).max() < 1e-14
+    assert np.abs([weighed._cantor(v) - cantor(v) for v in np.linspace(-0.1, 1.1, 3001)]).max() < 1e-9
+    for point, value in (
+        (1 / 4, 1 / 3),
+        (3 / 4, 2 / 3),
+        (1 / 2, 1 / 2),
+        (0.4, 1 / 2),
+        (1 / 10, 1 / 5),
+        (3 / 10, 2 / 5),
+        (1, 1),
+    ):
+        assert abs(weighed._cantor(point) - value) < 1e-9
+
+
+def test_ends_of_a_window():
+    """(a, b] holds an atom at b and none at a."""
+    assert weighed._weigh("die", 3.5, 1.0)[:2] == (pytest.approx(1 / 6), 1)
+    assert weighed._weigh("relu", -0.5, 1.0)[:3] == (0.5, 1, True)
+    assert weighed._weigh("relu", 0.5, 1.0)[1:3] == (0, False)
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.000"), (0.15625, "0.1563"), (2.5, "2.500"), (-0.0005, "−0.0005000"), (499.96, "500.0"),
+     (1.6e-8, "0.000000016"), (12345.6, "12346")],
+)  # fmt: skip
+def test_digits_that_count(value, text):
+    assert frame.sig(value) == text
 
 
 # ---------------------------------------------------------------- in the browser
@@ -400,8 +573,14 @@ def test_script_says_and_draws_what_python_does(name, k, browser, tmp_path):
         assert len(u) == len(v) and (not len(u) or abs(u - v).max() < 0.11), f"{part}: {abs(u - v).max()}"
 
 
-FREE = {"hero": ["probe"], "twist": ["cell"], "coupling": ["z", "x", "knot0", "knot1"], "autoregressive": ["z", "x"]}
-BOUND = {"hero": ["rim"], "coupling": ["slope0", "slope1"]}
+FREE = {
+    "hero": ["probe"],
+    "darts": ["low", "high"],
+    "twist": ["cell"],
+    "coupling": ["z", "x", "knot0", "knot1"],
+    "autoregressive": ["z", "x"],
+}
+BOUND = {"hero": ["rim"], "ruler": ["centre"], "coupling": ["slope0", "slope1"]}
 
 
 @pytest.mark.parametrize("how", ["mouse", "touch"])
@@ -410,7 +589,7 @@ def test_drag(name, how, browser, tmp_path):
     (root,) = show(browser, tmp_path, live(name, ALT))
     browser.execute_cdp_cmd("Emulation.setTouchEmulationEnabled", {"enabled": how == "touch"})
     try:
-        for handle in FREE[name] + BOUND.get(name, []):
+        for handle in FREE.get(name, []) + BOUND.get(name, []):
             element = root.find_element("css selector", f'[data-handle="{handle}"]')
             at, before, said = centre(browser, element), numbers(browser, root), text(browser, root)
             scrolled = browser.execute_script("return scrollY")
@@ -419,7 +598,7 @@ def test_drag(name, how, browser, tmp_path):
             assert numbers(browser, root) != before and text(browser, root) != said, handle
             assert browser.execute_script("return scrollY") == scrolled, "the page scrolled with the handle"
             after = centre(browser, element)
-            if handle in FREE[name]:
+            if handle in FREE.get(name, []):
                 assert abs(after[0] - at[0] - by[0]) < 1.5 and abs(after[1] - at[1] - by[1]) < 1.5, handle
             if how == "touch":  # the page can be scrolled from anywhere else in the picture
                 actions = browser.execute_script(
@@ -435,7 +614,7 @@ def test_drag(name, how, browser, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_keyboard(name, browser, tmp_path):
     (root,) = show(browser, tmp_path, live(name, ALT))
-    for handle in FREE[name] + BOUND.get(name, []):
+    for handle in FREE.get(name, []) + BOUND.get(name, []):
         element = root.find_element("css selector", f'[data-handle="{handle}"]')
         assert element.get_attribute("role") == "slider" and element.get_attribute("tabindex") == "0"
         browser.execute_script("arguments[0].focus({focusVisible: true})", element)
@@ -462,17 +641,15 @@ def test_limits(browser, tmp_path):
     """However far one drags, the state stays one that the package accepts."""
     for name in NAMES:
         (root,) = show(browser, tmp_path, live(name, ALT))
-        for handle in FREE[name] + BOUND.get(name, []):
+        for handle in FREE.get(name, []) + BOUND.get(name, []):
             for by in ((900, -700), (-900, 700), (-900, -700), (900, 700)):
                 put(browser, root, complete(name, {}))
                 element = root.find_element("css selector", f'[data-handle="{handle}"]')
                 mouse(browser, centre(browser, element), by)
                 found = numbers(browser, root)
-                flat = [v for value in found.values() for v in (value if isinstance(value, list) else [value])]
+                flat = np.hstack([np.ravel(v) for v in found.values()]).tolist()
                 assert all(isinstance(v, int | float) and math.isfinite(v) for v in flat), (name, handle, by)
-                for key in {"hero": ["strength", "w"], "twist": ["cell"], "coupling": ["x"], "autoregressive": ["x"]}[
-                    name
-                ]:
+                for key in found.keys() & package._FIGURES[name].parameters.keys():
                     live(name, ALT, **{key: found[key]})
 
 
@@ -493,7 +670,7 @@ def test_two_copies_are_independent(name, browser, tmp_path):
 
 def test_all_on_one_page(browser, tmp_path):
     roots = show(browser, tmp_path, *(live(name, ALT) for name in (*NAMES, "twist")))
-    assert len(roots) == 5 and all(numbers(browser, r) for r in roots)
+    assert len(roots) == len(NAMES) + 1 and all(numbers(browser, r) for r in roots)
     assert not browsing.complaints(browser)
 
 

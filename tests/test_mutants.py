@@ -627,7 +627,7 @@ def test_package_hash_sees_sources(tmp_path, monkeypatch):
         (folder / name).mkdir(parents=True)
     (folder / "flow.py").write_text("a = 1")
     first = mutants.package_hash()
-    for name in ("plot.py", "schematic/drawing.py", "widgets.py", "live.py", "experiments/long.py"):
+    for name in ("plot.py", "schematic/drawing.py", "widgets.py", "live/frame.py", "experiments/long.py"):
         (folder / name).parent.mkdir(exist_ok=True)
         (folder / name).write_text("b = 2")
         assert mutants.package_hash() == first

@@ -28,7 +28,8 @@ class Live(SphinxDirective):
             sys.path.insert(0, str(ROOT))
         from nfcourse.live import live
 
-        for path in [*(ROOT / "nfcourse" / "assets" / "live").iterdir(), ROOT / "nfcourse" / "live.py"]:
+        folders = [ROOT / "nfcourse" / "assets" / "live", ROOT / "nfcourse" / "live"]
+        for path in (p for folder in folders for p in folder.glob("*.*")):
             self.env.note_dependency(str(path))
         try:
             parameters = json.loads(self.options.get("parameters", "{}"))

@@ -15,15 +15,29 @@ made is a drawing that fits.
 """
 
 from .drawing import Schematic
-from .gallery import coupling, made, masks, mass_in_a_cell, mixture_plate, multiscale, push_forward
+from .gallery import (
+    coupling,
+    fold,
+    image_road_map,
+    made,
+    masks,
+    mass_in_a_cell,
+    mixture_plate,
+    multiscale,
+    push_forward,
+    ruler_change,
+)
 
 __all__ = [
     "Schematic",
     "coupling",
+    "fold",
+    "image_road_map",
     "made",
     "masks",
     "mass_in_a_cell",
     "mixture_plate",
     "multiscale",
     "push_forward",
+    "ruler_change",
 ]

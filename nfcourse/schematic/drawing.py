@@ -16,8 +16,8 @@ UNIT, FONT = 40, 17
 #: The widest drawing, in cells.
 WIDEST = 14
 
-#: What labels show for other letters: primes, and braces that are no group.
-_LETTERS = {39: "′", 0xE000: "{", 0xE001: "}"}
+#: What labels show for other letters: primes, braces that are no group, the d of an integral, which stands upright.
+_LETTERS = {39: "′", 0xE000: "{", 0xE001: "}", 0xE002: "d"}
 
 #: Roles and the colours where the page defines none: those of :data:`nfcourse.plot.COLORS`, or the colour of the text.
 ROLES = {
@@ -79,14 +79,14 @@ def _command(match: re.Match) -> str:
     letter, word = match.groups()
     sign = match[0] if word in _NAMES else _SIGNS.get(word) or _HOLLOW.get(letter)
     if sign is None:
-        known = "Greek letters, common signs, \\mathbb of C, E, N, P, Q, R, Z, and names as \\log"
+        known = "Greek letters, common signs, \\mathbb of C, E, N, P, Q, R, Z, \\mathrm{{d}}, and names as \\log"
         raise ValueError(f"a text expects commands for {known}, got {match[0]!r}.")
     return sign
 
 
 def _formula(text: str) -> str:
     """Replace commands by signs, all but names; what is left has no braces but those of an index."""
-    part = re.sub(r"\\(?:mathbb\{(\w)\}|([a-zA-Z]+|.|$))", _command, text)
+    part = re.sub(r"\\(?:mathbb\{(\w)\}|([a-zA-Z]+|.|$))", _command, text.replace(r"\mathrm{d}", "\ue002"))
     bare = re.sub(r"[_^](?:\{[^{}_^]*\}|\\[a-zA-Z]+|[^{}_^\s])", "", part)
     if wrong := re.search(r"[{}_^]", bare):
         raise ValueError(f"a text expects indices of one level, as in x_1 or x^{{(2)}}, got {wrong[0]!r} in {text!r}.")

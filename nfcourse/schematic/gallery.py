@@ -5,7 +5,18 @@ from collections.abc import Callable
 
 from .drawing import Point, Schematic
 
-__all__ = ["coupling", "made", "masks", "mass_in_a_cell", "mixture_plate", "multiscale", "push_forward"]
+__all__ = [
+    "coupling",
+    "fold",
+    "image_road_map",
+    "made",
+    "masks",
+    "mass_in_a_cell",
+    "mixture_plate",
+    "multiscale",
+    "push_forward",
+    "ruler_change",
+]
 
 
 def coupling() -> Schematic:
@@ -26,6 +37,106 @@ def coupling() -> Schematic:
     s.arrow("zA", "xA", "unchanged").arrow((6.5, 1.0), "net").arrow("net", "map", "$θ$")
     s.arrow("zB", "map").arrow("map", "xB").arrow("map", (6.5, 5.55), style="dashed")
     return s.text((6.5, 5.95), "$\\log |\\det J| = Σ_{i ∈ B} \\log τ'(z_i; θ)$")
+
+
+def fold() -> Schematic:
+    """Draw a map that folds the line: the cell B comes from three cells, and their masses lie on one another in B."""
+    s = Schematic(
+        12,
+        9.9,
+        alt="The graph of y = x³ − 3x, which rises, falls and rises. A cell B of the vertical axis is led across to "
+        "the three branches of the graph and down to three cells of the horizontal axis, A1, A2 and A3, of different "
+        "widths. Below that axis hangs the density of x; what it has over A1, A2 and A3 is shaded in three colours. "
+        "The same three areas lie on one another beside B: the masses add.",
+    )
+    left, foot, across, up, tall = 3.4, 6.3, 1.8, 1.1, 6.0  # the axes; cells of the drawing per unit of x, y, density
+    middle, level = left + 4.3, 3.4
+    mean, std = 0.3, 1.3  # of x
+    bottom, top = 0.3, 1.5  # the cell B
+
+    def g(x: float) -> float:
+        return x**3 - 3 * x
+
+    def place(x: float, y: float) -> Point:
+        return (middle + across * x, level - up * y)
+
+    def density(x: float) -> float:
+        return _bell((x - mean) / std) / std
+
+    def branch(k: int, y: float) -> float:  # the three roots of g(x) = y
+        return 2 * math.cos(math.acos(y / 2) / 3 - 2 * math.pi * k / 3)
+
+    def steps(a: float, b: float) -> list[float]:
+        return [a + (b - a) * k / 60 for k in range(61)]
+
+    s.line([place(x, g(x)) for x in steps(-2.08, 2.08)], role="line")
+    branches, roles = (2, 1, 0), ("base", "accent", "model")
+    stack = [0.0] * 61
+    for j, (k, role) in enumerate(zip(branches, roles, strict=True)):
+        a, b = sorted((branch(k, bottom), branch(k, top)))
+        for y in (bottom, top):
+            x = branch(k, y)
+            s.line([place(x, y), (place(x, y)[0], foot)], role="line", thin=True)
+        s.line([place(x, g(x)) for x in steps(a, b)], role=role)
+        under = [(middle + across * x, foot + tall * density(x)) for x in steps(a, b)]
+        s.line([(under[0][0], foot), *under, (under[-1][0], foot)], role=role, fill=True)
+        heights = [density(branch(k, y)) / abs(3 * branch(k, y) ** 2 - 3) for y in steps(bottom, top)]
+        lower, stack = stack, [h + more for h, more in zip(stack, heights, strict=True)]
+        scale = tall * across / up  # so that areas are masses on both axes
+        edges = [[(left - scale * h, level - up * y) for h, y in zip(hs, steps(bottom, top), strict=True)]
+                 for hs in (lower, stack)]  # fmt: skip
+        s.line([*edges[0], *edges[1][::-1]], role=role, fill=True)
+        s.text(((under[0][0] + under[-1][0]) / 2, foot + tall * max(density(a), density(b)) + 0.5), f"$A_{j + 1}$")
+    for y in (bottom, top):
+        s.line([(left, level - up * y), place(branch(0, y), y)], role="line", thin=True)
+    s.line([(middle + across * x, foot + tall * density(x)) for x in steps(-2.3, 2.3)], role="line")
+    s.arrow((left, foot), (11.8, foot), role="line").arrow((left, foot), (left, 0.2), role="line")
+    s.text((11.6, foot - 0.4), "$x$").text((left + 0.4, 0.4), "$y$").text((9.2, 1.0), "$y = g(x)$")
+    s.text((left - 2.6, level - up * (bottom + top) / 2), "$B$").text((9.7, 8.3), "$p_X(x)$")
+    return s.text((6.5, 9.4), "$P_Y(B) = P_X(A_1) + P_X(A_2) + P_X(A_3)$")
+
+
+def image_road_map() -> Schematic:
+    """Draw the four stations of the proof that the size of an image is the integral of the determinant."""
+    s = Schematic(
+        12,
+        10.6,
+        alt="Four stations. First, a small square and its image, which a parallelogram fits up to a factor 1 + ε. "
+        "Second, a set filled with small squares: the size of f(A) is at most the integral of |det J| over A. Third, "
+        "an arrow back from f(A) to A by the inverse: it is at least the integral. Fourth, a disc of critical points "
+        "is pressed to a line: its image has no size. Together: the size of f(A) is the integral of |det J| over A.",
+    )
+    words = [
+        "1. Small cubes: $f$ is linear\nup to a factor $1 + ε$",
+        "2. Cubes fill every Borel set:\n$λ(f(A)) ≤ ∫_A |\\det J_f | \\mathrm{d}λ$",
+        "3. Back with the inverse:\n$λ(f(A)) ≥ ∫_A |\\det J_f | \\mathrm{d}λ$",
+        "4. Where $\\det J_f = 0$\nthe image is a null set",
+    ]
+    for k, text in enumerate(words):
+        x, y = 2.95 + 6.1 * (k % 2), 2.4 + 4.9 * (k // 2)
+        s.box(f"s{k + 1}", (x, y), size=(5.5, 4.2), role="line").text((x, y + 1.35), text, small=True)
+    s.arrow("s1", "s2").arrow("s3", "s4")
+    s.arrow("s2.bottom", "s3.top", via=[(9.05, 4.95 - 0.1), (2.95, 4.95 - 0.1)])
+
+    def bent(u: float, v: float) -> Point:  # a square, a little more than linearly
+        return (4.1 + 0.62 * u + 0.3 * v + 0.07 * u * v, 1.75 - 0.16 * u + 0.55 * v + 0.08 * u * u)
+
+    corners = [(-1.0, -1.0), (1.0, -1.0), (1.0, 1.0), (-1.0, 1.0)]
+    edge = [
+        (a[0] + (b[0] - a[0]) * i / 12, a[1] + (b[1] - a[1]) * i / 12)
+        for a, b in zip(corners, [*corners[1:], corners[0]], strict=True)
+        for i in range(12)
+    ]
+    s.box("cube", (1.35, 1.75), size=(1.0, 1.0), role="base").line([bent(*p) for p in edge], role="data", fill=True)
+    flat = [(4.1 + 0.62 * u + 0.3 * v, 1.75 - 0.16 * u + 0.55 * v) for u, v in corners]
+    s.line([*flat, flat[0]], style="dashed").arrow("cube", (3.05, 1.75), "$f$")
+    rows = [[((c - 7.5) / 7.4) ** 2 + ((r - 4.5) / 4.4) ** 2 < 1 for c in range(16)] for r in range(10)]
+    s.mask("cubes", (9.05, 1.7), rows, cell=0.2, role="base").region(None, (9.05, 1.7), (3.2, 1.95), role="base")
+    s.region("A", (1.35, 6.6), (1.6, 1.3), role="base").region("fA", (4.55, 6.6), (1.7, 1.6), role="data")
+    s.text((1.35, 6.6), "$A$").text((4.55, 6.6), "$f(A)$").arrow("fA", "A", "$f^{-1}$", side="right")
+    s.region("C", (7.8, 6.6), (1.7, 1.5), role="base").arrow("C", (9.9, 6.6), "$f$")
+    s.line([(10.05, 7.1), (10.5, 6.75), (10.9, 6.35), (11.25, 6.1)], role="data")
+    return s.text((6, 10.1), "$λ(f(A)) = ∫_A |\\det J_f | \\mathrm{d}λ$")
 
 
 def made() -> Schematic:
@@ -173,3 +284,45 @@ def push_forward() -> Schematic:
     s.region("A", (9.2, 2.3), (1.9, 1.6), role="data", full=True)
     s.arrow("p", "A", "$f$").arrow("q", "A").text((2.2, 2.35), "$f^{-1}(A)$").text((9.2, 3.5), "$A$")
     return s.text((6, 5.3), "$(f_*μ)(A) = μ(f^{-1}(A))$")
+
+
+def ruler_change() -> Schematic:
+    """Draw one mass under two rulers: length, and length over x; each cell keeps its mass, and the heights change."""
+    s = Schematic(
+        12,
+        8.75,
+        alt="One law of a positive number x, drawn twice. Above, the axis is laid out by length, and the height is "
+        "p(x). Below, hanging from an axis on which equal steps double x, the height is x p(x). Lines join equal "
+        "numbers, one half, 1, 2 and 4. Two cells are shaded, from a half to 1 and from 2 to 4: their widths and "
+        "heights differ above and below, their areas do not.",
+    )
+    high, low, wide, tall, spread = 3.6, 6.1, 2.1, 4.6, 0.8  # the axes; cells per unit of x and of p; of log x
+    step = 2.3  # cells for each unit of log x
+
+    def place(x: float) -> float:
+        return 0.4 + wide * x
+
+    def image(x: float) -> float:
+        return 6 + step * math.log(x)
+
+    def above(x: float) -> float:
+        return high - tall * _bell(math.log(x) / spread) / (spread * x)
+
+    def below(x: float) -> float:  # areas are masses on both axes
+        return low + tall * wide / step * _bell(math.log(x) / spread) / spread
+
+    def curve(a: float, b: float, where: Callable, top: Callable) -> list[Point]:
+        return [(where(x), top(x)) for x in (a * (b / a) ** (k / 60) for k in range(61))]
+
+    for (a, b), role in {(0.5, 1.0): "accent", (2.0, 4.0): "model"}.items():
+        s.line([(place(a), high), *curve(a, b, place, above), (place(b), high)], role=role, fill=True)
+        s.line([(image(a), low), *curve(a, b, image, below), (image(b), low)], role=role, fill=True)
+    for x, number in ((0.5, "½"), (1.0, "1"), (2.0, "2"), (4.0, "4")):
+        way = [(place(x), high), (place(x), high + 0.75), (image(x), low - 0.75), (image(x), low)]
+        s.line(way, role="line", thin=True)
+        s.text((place(x) + 0.3, high + 0.42), number).text((image(x) + 0.3, low - 0.42), number)
+    s.line(curve(0.08, 5.3, place, above), role="base").line(curve(0.1, 10, image, below), role="data")
+    s.arrow((0.3, high), (11.8, high), role="line").arrow((0.3, low), (11.8, low), role="line")
+    s.text((7.6, 1.0), "ruler: length", anchor="start").text((7.6, 1.75), "height: $p(x)$", anchor="start")
+    s.text((0.4, 7.55), "ruler: length ÷ $x$", anchor="start")
+    return s.text((0.4, 8.3), "height: $x p(x)$", anchor="start")

@@ -11,6 +11,14 @@ const num = (v, digits = 2) => {
   const text = v.toFixed(digits);
   return (+text === 0 ? text.replace("-", "") : text).replace("-", "−").replace("Infinity", "∞");
 };
+// Four digits that count, never in powers of ten.
+const sig = (v) => {
+  let digits = 3, size = Math.abs(v);
+  while (size > 0 && size < 1 && digits < 9) { digits++; size *= 10; }
+  while (size >= 10 && digits > 0) { digits--; size /= 10; }
+  return num(v, digits);
+};
+const count = (n) => String(n).replace(/\B(?=(\d{3})+$)/g, ",");
 const pair = (p, digits = 2) => `(${num(p[0], digits)}, ${num(p[1], digits)})`;
 const short = (v) => String(+v.toFixed(1));
 
@@ -37,6 +45,8 @@ class Plane {
   }
 }
 
+const choices = (input) => input.dataset.choices.split(" ").map(Number);
+
 // build({state, data, planes, root, set}) gives draw() -> {numbers, text, at, out} and moves: {handle: (point) -> changes}.
 const mount = (root, build) => {
   const { state: first, data } = JSON.parse(root.dataset.nf);
@@ -55,7 +65,7 @@ const mount = (root, build) => {
       if (input.type === "radio") input.checked = input.value === String(value);
       else if (input.type === "checkbox") input.checked = value;
       else {
-        const at = input.dataset.log === undefined ? value : Math.log10(value);
+        const at = input.dataset.choices ? choices(input).indexOf(value) : input.dataset.log === undefined ? value : Math.log10(value);
         if (Math.abs(input.value - at) > input.step / 2) input.value = at;
         input.setAttribute("aria-valuetext", shown.out[input.dataset.key]);
       }
@@ -109,7 +119,7 @@ const mount = (root, build) => {
     input.addEventListener("input", () => {
       figure.stop?.();
       const key = input.dataset.key, value = input.type === "checkbox" ? input.checked
-        : typeof first[key] === "string" ? input.value : input.dataset.log === undefined ? +input.value : 10 ** input.value;
+        : typeof first[key] === "string" ? input.value : input.dataset.choices ? choices(input)[input.value] : input.dataset.log === undefined ? +input.value : 10 ** input.value;
       set({ [key]: value });
     });
   }
