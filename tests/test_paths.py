@@ -1,7 +1,8 @@
 """Each path of the start page is walked: no main line on it uses a result that its reader has not met.
 
 A reader of a path has read the main lines of its chapters in their order, the depths not, and the summaries that the
-path names. What a main line uses, it links: a theorem, a definition, a formula, a figure. To its own depths it may point.
+path names. What a main line uses, it links: a theorem, a definition, a formula, a figure. To its own depths it may
+point.
 """
 
 import importlib.util

@@ -122,7 +122,8 @@ class RQSTransformer(Transformer):
     :math:`x = x_0 + w u / (u + v)` with
 
     .. math::
-        u : v \;=\; (\beta + R) : 2 \bar d q \quad (\beta \ge 0), \qquad u : v \;=\; 2 \bar d p : (R - \beta) \quad (\beta < 0).
+        u : v \;=\; (\beta + R) : 2 \bar d q \quad (\beta \ge 0), \qquad
+        u : v \;=\; 2 \bar d p : (R - \beta) \quad (\beta < 0).
 
     Parameters of zero give the identity.
 
