@@ -61,7 +61,6 @@ RESULTS = ROOT / "book" / "results" / "mutants.json"
 FIRST_EDITION: list[str] = [
     "01_measures",
     "02_pushforward",
-    "03_change_of_variables",
     "08_simple_flows",
     "09_coupling",
     "10_autoregressive",

@@ -23,8 +23,6 @@ CHAPTER = "01_measures"  # the one that runs fastest
 # figure that a cell draws, is shown by its bare label, unless the reference has words of its own:
 # {prf:ref}`the quantile transform <thm-02-quantile>`. This list may only get shorter.
 WORDLESS = {
-    "03_change_of_variables": {"thm-image-measure", "thm-02-radon-nikodym", "exa-02-relu", "thm-01-uniqueness",
-                               "thm-02-quantile", "thm-02-lotus", "thm-02-units", "fig-03-norm", "fig-03-cantor"},
     "09_coupling": {"thm-08-jump"},
     "10_autoregressive": {"thm-08-cells"},
     "11_images": {"thm-08-dequantisation", "thm-08-plu"},

@@ -85,7 +85,6 @@ def test_stored_file_is_fresh():
 FIRST = {
     "01_measures",
     "02_pushforward",
-    "03_change_of_variables",
     "08_simple_flows",
     "09_coupling",
     "10_autoregressive",
