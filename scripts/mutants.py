@@ -60,7 +60,6 @@ RESULTS = ROOT / "book" / "results" / "mutants.json"
 #: cells that it needs must be tagged setup. A name is taken out when its chapter is ready, and never put in.
 FIRST_EDITION: list[str] = [
     "01_measures",
-    "02_pushforward",
     "08_simple_flows",
     "09_coupling",
     "10_autoregressive",
