@@ -640,14 +640,13 @@ def test_every_module_is_documented(made):
         "values",
         "show",
         "process",
-        "drawing",
-        "gallery",
     }
+    doors = {"live", "schematic"}  # folders whose names are handed on by their __init__
     grouped = {m for _, modules in made.GROUPS.values() for m in modules}
     for path in (ROOT / "nfcourse").rglob("*.py"):
         module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
         if path.name != "__init__.py" and module not in grouped:
-            assert path.stem in inside, f"{module} is in no group of book/ext/nf_api.py"
+            assert path.stem in inside or path.parent.name in doors, f"{module} is in no group of book/ext/nf_api.py"
 
 
 def test_api_pages_state_no_empty_values(pages):

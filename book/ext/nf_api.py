@@ -46,7 +46,7 @@ MEMBERS = {
     "nfcourse.train.loop": ["fit", "NegativeLogLikelihood"],
     "nfcourse.train.files": ["load_weights", "save_weights"],
     "nfcourse.train.processes": ["distributed"],
-    "nfcourse.check": ["answer", "close", "differs", "holds", "integral", "integral_mc", "mass"],
+    "nfcourse.check": ["answer", "average", "close", "differs", "holds", "integral", "integral_mc", "mass"],
     "nfcourse.contracts": ["check_bijection", "BijectionReport"],
     "nfcourse.values": ["validate", "draw_inputs", "randomize", "CheckFailed"],
 }

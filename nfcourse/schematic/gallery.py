@@ -274,16 +274,16 @@ def push_forward() -> Schematic:
     s = Schematic(
         12,
         5.9,
-        alt="Two spaces. In the right one a set A; in the left one its preimage under f, in two pieces. "
-        "Arrows lead from both pieces to A. The mass of A under the push-forward is the mass of both "
+        alt="Two spaces. In the right one a set B; in the left one its preimage under f, in two pieces. "
+        "Arrows lead from both pieces to B. The mass of B under the push-forward is the mass of both "
         "pieces together.",
     )
     s.region(None, (2.9, 2.3), (5.2, 4.2), role="base").region(None, (9.2, 2.3), (5.0, 4.2), role="data")
     for name, at, size in (("p", (2.6, 1.3), (2.0, 1.0)), ("q", (3.0, 3.4), (2.2, 0.9))):
         s.region(name, at, size, role="base", full=True)
-    s.region("A", (9.2, 2.3), (1.9, 1.6), role="data", full=True)
-    s.arrow("p", "A", "$f$").arrow("q", "A").text((2.2, 2.35), "$f^{-1}(A)$").text((9.2, 3.5), "$A$")
-    return s.text((6, 5.3), "$(f_*μ)(A) = μ(f^{-1}(A))$")
+    s.region("B", (9.2, 2.3), (1.9, 1.6), role="data", full=True)
+    s.arrow("p", "B", "$f$").arrow("q", "B").text((2.2, 2.35), "$f^{-1}(B)$").text((9.2, 3.5), "$B$")
+    return s.text((6, 5.3), "$(f_#μ)(B) = μ(f^{-1}(B))$")
 
 
 def ruler_change() -> Schematic:
