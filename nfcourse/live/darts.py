@@ -69,7 +69,7 @@ def draw(p: dict) -> tuple:
 
     plane = Plane("plane", "Darts at the arm f(A)|drag the board's corners", _VIEW, (400, 240), classes="wide small")
     base = Plane("base", "Where they come from: A", _BASE, (240, 180), classes="wide small")
-    for panel, names, ticks in ((plane, "xx", ((-4, -2), (1, 2))), (base, "ww", ((1, 2, 3), (1,)))):
+    for panel, names, ticks in ((plane, "xx", ((-4, -2), (1, 2))), (base, "zz", ((1, 2, 3), (1,)))):
         (a, b), (c, d) = panel.box
         panel.path("axes", "grid", panel.lines([[(a, 0), (b, 0)], [(0, c), (0, d)]]))
         left, right, bottom, top = panel.ends
@@ -121,7 +121,7 @@ def draw(p: dict) -> tuple:
 FIGURE = Figure(
     draw,
     {
-        "board": ([[-4.6, 0.2], [1.0, 2.8]], _board),
+        "board": ([[-4.5, 0.3], [1.0, 2.7]], _board),
         "n": (1000, one_of(*_COUNTS)),
         "seed": (5, one_of(*range(10))),
     },
