@@ -202,7 +202,7 @@ def average(name: str, draws, expected: float, errors: float = 5.0, digits: int 
 
     Args:
         name: What is estimated.
-        draws: Independent values :math:`v_i`; for a probability, booleans.
+        draws: Independent values :math:`v_i`, of shape ``(n,)``; for a probability, booleans.
         expected: The value to find.
         errors: How many standard errors are allowed. Five fail by chance less than once in a million times, where the
             mean of the draws is nearly normal.
@@ -213,19 +213,27 @@ def average(name: str, draws, expected: float, errors: float = 5.0, digits: int 
 
     Raises:
         CheckFailed: If the mean is farther off, or a draw is not a finite number.
-        ValueError: If there are fewer than two draws, they are all equal (a standard error of zero says nothing), or
-            ``errors`` is not positive and finite.
+        ValueError: If the shapes are others, there are fewer than two draws, they are all equal (a standard error of
+            zero says nothing) or too large or small for float64, or ``errors`` is not positive and finite.
     """
     errors = _tolerance("errors", errors)
-    values = _array(draws).ravel()
+    values, want = _array(draws), _array(expected)
+    if values.ndim != 1 or want.size != 1:
+        raise ValueError(
+            f"{name}: expected draws of shape (n,) and one number to find, got {values.shape} and {want.shape}."
+        )
     if errors == 0 or values.size < 2:
         raise ValueError(f"{name}: expected errors > 0 and at least two draws, got {errors:g} and {values.size}.")
     if not np.isfinite(values).all():
         raise CheckFailed(f"{name}: {int((~np.isfinite(values)).sum())} of {values.size} draws are not finite.")
-    mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))
-    if error == 0:
+    if (values == values[0]).all():
         raise ValueError(f"{name}: all {values.size} draws are {values[0]:g}; a mean of them has no standard error.")
-    want = float(_array(expected))
+    with np.errstate(over="ignore", under="ignore", invalid="ignore"):
+        mean, error = float(values.mean()), float(values.std(ddof=1) / math.sqrt(values.size))
+    if not (math.isfinite(mean) and 1e-15 * abs(mean) < error < math.inf):
+        near = f"{name}: the standard error of draws around {values[0]:g}"
+        raise ValueError(f"{near} is {error:g} in float64; rescale them.")
+    want = float(want.reshape(()))
     off = abs(mean - want) / error
     if not off <= errors:
         raise CheckFailed(

@@ -49,9 +49,18 @@ def test_average_allows_standard_errors(capsys):
     check.average("a share", draws > 2.0, 0.5)
     with pytest.raises(check.CheckFailed, match="1 of 2 draws are not finite"):
         check.average("spoilt", [1.0, math.nan], 1.0)
-    for bad, match in (([1.0], "two draws"), ([2.0, 2.0], "all 2 draws are 2"), ([[]], "two draws")):
+    for bad, match in (
+        ([1.0], "two draws"),
+        ([2.0, 2.0], "all 2 draws are 2"),
+        ([0.1] * 100, "all 100 draws are 0.1"),
+        ([], "two draws"),
+        ([[3.0, -3.0], [3.1, -3.1]], r"shape \(n,\)"),
+        (draws * 1e200, "rescale"),
+    ):
         with pytest.raises(ValueError, match=match):
             check.average("too little", bad, 2.0)
+    with pytest.raises(ValueError, match="one number to find"):
+        check.average("two numbers", draws, [2.0, 2.0])
     for errors in (0, -1, math.inf, "5"):
         with pytest.raises(ValueError, match="errors"):
             check.average("nonsense", draws, 2.0, errors=errors)

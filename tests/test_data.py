@@ -4,6 +4,7 @@ import functools
 import gzip
 import hashlib
 import http.server
+import math
 import struct
 import threading
 
@@ -80,8 +81,25 @@ def test_the_inflated_pinwheel_is_the_pinwheel_inflated():
     zero = torch.zeros(1, 2, dtype=torch.float64)
     assert torch.equal(large.warp(zero), zero) and torch.equal(large.unwarp(zero), zero)
     assert torch.isfinite(torch.func.jacrev(large.warp)(torch.tensor([1e-8, 0.0])).det())
-    with pytest.raises(ValueError, match="rate >= 0"):
-        data.pinwheel(inflate=-1.0)
+    for bad in (-1.0, math.inf, math.nan, "1", None, 1000):
+        with pytest.raises(ValueError, match="inflate expects a rate"):
+            data.pinwheel(inflate=bad)
+    for bad in (torch.ones(3), torch.ones(5, 1), torch.ones(2, dtype=torch.int64), [0.0, 1.0]):
+        for move in (large.warp, large.unwarp):
+            with pytest.raises(ValueError, match="floating-point tensor of shape"):
+                move(bad)
+
+
+def test_the_inflated_density_is_smooth_at_the_centre():
+    """log_prob is that of the plain law, less r²/6 and higher terms: its second derivatives come from the series."""
+    large, plain = data.pinwheel(inflate=0.5), data.pinwheel()
+    points = torch.tensor([[0.0, 0.0], [1e-8, 0.0], [1e-30, 0.0], [1e-4, 1e-4]], dtype=torch.float64)
+    hessian = torch.func.vmap(torch.func.hessian(large.log_prob))(points)
+    assert torch.isfinite(hessian).all() and (hessian - hessian[:1]).abs().max() < 1e-3
+    assert torch.allclose(large.warp(points), plain.twist_map(points), rtol=1e-6, atol=0)
+    r = torch.tensor([[1e-3, 0.0]], dtype=torch.float64)
+    stretch = (plain.log_prob(large.twist_map(r)) - large.log_prob(large.warp(r))).item()
+    assert abs(stretch - 4 / 6 * 0.25e-6) < 1e-12, "cosh(s) sinh(s)/s = 1 + 4 s²/6 + …, s = r/2"
 
 
 def test_pinwheel_is_a_twisted_star():

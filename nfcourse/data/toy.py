@@ -67,6 +67,14 @@ def _rotate(x: Tensor, angle: Tensor) -> Tensor:
     return torch.stack([cos * x[..., 0] - sin * x[..., 1], sin * x[..., 0] + cos * x[..., 1]], -1)
 
 
+def _over(function, third: float, fifth: float, v: Tensor) -> Tensor:
+    """``function(r) / r`` for r = |v|, shape ``(*batch, 1)``; near 0 by its series in r², as smooth as it is."""
+    square = v.square().sum(-1, keepdim=True)
+    small = square < 1e-5
+    r = torch.where(small, 1.0, square).sqrt()
+    return torch.where(small, 1 + square * (third + fifth * square), function(r) / r)
+
+
 def _log_normal(x: Tensor, std: float) -> Tensor:
     return -0.5 * (x / std).square() - math.log(std) - 0.5 * math.log(math.tau)
 
@@ -103,7 +111,7 @@ class Pinwheel(Toy):
         inflate: :math:`a`, one over a unit of radius.
 
     Raises:
-        ValueError: If ``inflate`` is negative.
+        ValueError: If ``inflate`` is no number in [0, 10].
 
     Attributes:
         means: The :math:`\mu_k`, float64, shape ``(K, 2)``.
@@ -121,8 +129,8 @@ class Pinwheel(Toy):
         twist: float = 1.0,
         inflate: float = 0.0,
     ):
-        if not inflate >= 0:
-            raise ValueError(f"inflate expects a rate >= 0, got {inflate!r}.")
+        if isinstance(inflate, bool) or not isinstance(inflate, int | float) or not 0 <= inflate <= 10:
+            raise ValueError(f"inflate expects a rate, a number in [0, 10], got {inflate!r}.")
         self.k, self.radius, self.radial, self.tangential = k, radius, radial, tangential
         self.twist, self.inflate = twist, inflate
         if inflate:
@@ -141,14 +149,22 @@ class Pinwheel(Toy):
         return self.means, self.covariances
 
     def warp(self, w: Tensor) -> Tensor:
-        r"""Return :math:`f(w)`, twisted and inflated, shape ``(*batch, 2)``."""
-        return self._grow(self.twist_map(w))
+        r"""Return :math:`f(w)`, twisted and inflated, shape ``(*batch, 2)``.
+
+        Raises:
+            ValueError: If ``w`` is not a floating-point tensor ``(*batch, 2)``.
+        """
+        return self._grow(self.twist_map(_points(w, "w")))
 
     def unwarp(self, x: Tensor) -> Tensor:
-        r"""Return :math:`f^{-1}(x)`, shape ``(*batch, 2)``."""
+        r"""Return :math:`f^{-1}(x)`, shape ``(*batch, 2)``.
+
+        Raises:
+            ValueError: If ``x`` is not a floating-point tensor ``(*batch, 2)``.
+        """
+        x = _points(x)
         if self.inflate:
-            s = self.inflate * torch.linalg.vector_norm(x, dim=-1, keepdim=True)
-            x = x * torch.where(s == 0, 1.0, s.asinh() / s.clamp_min(1e-30))
+            x = x * _over(torch.asinh, -1 / 6, 3 / 40, self.inflate * x)
         return self.untwist(x)
 
     def twist_map(self, w: Tensor) -> Tensor:
@@ -162,14 +178,14 @@ class Pinwheel(Toy):
     def _grow(self, u: Tensor) -> Tensor:
         if not self.inflate:
             return u
-        r = self.inflate * torch.linalg.vector_norm(u, dim=-1, keepdim=True)
-        return u * torch.where(r == 0, 1.0, r.sinh() / r.clamp_min(1e-30))
+        return u * _over(torch.sinh, 1 / 6, 1 / 120, self.inflate * u)
 
     def _log_stretch(self, w: Tensor) -> Tensor | float:
         if not self.inflate:
             return 0.0
-        r = self.inflate * torch.linalg.vector_norm(w, dim=-1)
-        return r.cosh().log() + torch.where(r == 0, 1.0, r.sinh() / r.clamp_min(1e-30)).log()
+        w = self.inflate * w  # cosh² = 1 + sinh²
+        grown = _over(torch.sinh, 1 / 6, 1 / 120, w)
+        return 0.5 * (w * grown).square().sum(-1).log1p() + grown.squeeze(-1).log()
 
     def sample(self, n: int, seed: int = 0, labels: bool = False) -> Tensor | tuple[Tensor, Tensor]:
         """Return ``n`` points ``(n, 2)``, float32; with ``labels`` also the arms ``(n,)``, int64.

@@ -65,9 +65,14 @@ def _cdf(law: str, x: float) -> float:
     return 0.0 if law == "relu" and x < 0 else _normal(x)
 
 
+def _ends(centre: float, width: float) -> tuple[float, float]:
+    """The window's ends, rid of rounding: 2.05 - 0.1 / 2 is 2, and (2, 2.1] holds no atom."""
+    return tuple(math.floor((centre + s * width / 2) * 1e12 + 0.5) / 1e12 for s in (-1, 1))
+
+
 def _weigh(law: str, centre: float, width: float) -> tuple[float, int, bool, tuple[float | None, ...]]:
     """Of the window (a, b]: mass, atoms, whether 0 is in it; mass over length, over atoms, over length and 0."""
-    a, b = centre - width / 2, centre + width / 2
+    a, b = _ends(centre, width)
     mass, zero = _cdf(law, b) - _cdf(law, a), a < 0 <= b
     atoms = sum(a < t <= b for t in _LAWS[law].atoms)
     return mass, atoms, zero, (mass / width, mass / atoms if atoms else None, mass / (width + zero))

@@ -87,8 +87,19 @@ const mount = (root, build) => {
     for (const [key, value] of Object.entries(attributes)) handle.setAttribute(key, value);
     let offset = null;
     const to = (p) => { figure.stop?.(); set(figure.moves[name](p)); };
+    // of handles that cover each other the nearest is meant
+    const nearest = (event) => [...plane.svg.querySelectorAll("[data-handle]")].map((h) => {
+      const r = h.querySelector(".hit").getBoundingClientRect();
+      return [Math.hypot(r.x + r.width / 2 - event.clientX, r.y + r.height / 2 - event.clientY), h];
+    }).reduce((a, b) => (b[0] < a[0] ? b : a))[1];
     handle.addEventListener("pointerdown", (event) => {
       if (event.button) return;
+      const meant = nearest(event);
+      if (meant !== handle) {
+        meant.dispatchEvent(new PointerEvent("pointerdown", event));
+        event.preventDefault();
+        return;
+      }
       const p = plane.world(event);
       offset = [where[name][0] - p[0], where[name][1] - p[1]];  // a handle does not jump to the finger
       handle.setPointerCapture(event.pointerId);

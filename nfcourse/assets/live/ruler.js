@@ -28,7 +28,7 @@ live("ruler", ({ state, data, planes }) => {
     return state.law === "relu" && x < 0 ? 0 : normal(x);
   };
   const weigh = (centre, width) => {
-    const a = centre - width / 2, b = centre + width / 2, mass = cdf(b) - cdf(a), zero = a < 0 && 0 <= b;
+    const [a, b] = [-1, 1].map((s) => Math.round((centre + (s * width) / 2) * 1e12) / 1e12), mass = cdf(b) - cdf(a), zero = a < 0 && 0 <= b;
     const atoms = data.laws[state.law].atoms.filter((t) => a < t && t <= b).length;
     return { mass, atoms, zero, quotients: [mass / width, atoms ? mass / atoms : null, mass / (width + zero)] };
   };
