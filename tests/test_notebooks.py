@@ -224,6 +224,14 @@ def test_each_theorem_has_its_check(notebook):
     assert not late, f"checked before they are stated: {late}"
 
 
+def test_checks_leave_no_number_behind(path, notebook):
+    """The last check of a cell is written ``_ = check...``, else the number that it returns stands below its line."""
+    for cell in code(notebook):
+        if path.stem not in FIRST_EDITION and "check." in cell.source:
+            left = [o for o in cell.outputs if o.output_type == "execute_result" and set(o.data) == {"text/plain"}]
+            assert not left, f"{cell.id} leaves {left[0].data}"
+
+
 def test_each_theorem_has_a_label_and_a_proof(path, notebook):
     """A proof follows each theorem; where the course only cites one, the text between says so."""
     text = "\n".join(prose(notebook))
@@ -518,6 +526,12 @@ BROKEN_SECOND = {
     "no experiment": (
         test_has_what_every_chapter_has,
         lambda nb: [c.metadata.update(tags=[]) for c in nb.cells if "experiment" in c.metadata.get("tags", [])],
+    ),
+    "number left behind": (
+        test_checks_leave_no_number_behind,
+        lambda nb: first(nb, lambda c: "check." in c.source).outputs.append(
+            nbformat.v4.new_output("execute_result", {"text/plain": "0.17"}, execution_count=1)
+        ),
     ),
     "summary last": (test_headings, without(r"^## (Summary|Exercises)$", count=2, by="## Exercises")),
     "too few sections": (test_headings, without(r"^## (How to|Shapes,) .*$", count=2)),

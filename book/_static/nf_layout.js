@@ -52,7 +52,8 @@
     box.dataset.nfMore = left && right ? "both" : left ? "left" : right ? "right" : "none";
   };
   const measure = (boxes) => {
-    const wide = boxes.map((box) => box.scrollWidth > box.clientWidth + 1 && scrolls(box)); // read all, then write
+    // an accent may stand a little over the edge of its letter; read all, then write
+    const wide = boxes.map((box) => box.scrollWidth > box.clientWidth + (box.matches("span.math") ? 8 : 1) && scrolls(box));
     boxes.forEach((box, k) => {
       if (wide[k] && !box.hasAttribute("data-nf-more")) {
         box.onscroll = () => fade(box);
