@@ -597,7 +597,11 @@ def test_drag(name, how, browser, tmp_path):
             (mouse if how == "mouse" else touch)(browser, at, by)
             assert numbers(browser, root) != before and text(browser, root) != said, handle
             assert browser.execute_script("return scrollY") == scrolled, "the page scrolled with the handle"
-            after = centre(browser, element)
+            after, moved = centre(browser, element), numbers(browser, root)
+            if how == "mouse":  # once let go, it stays
+                event = {"type": "mouseMoved", "x": at[0] - 40, "y": at[1] - 40, "buttons": 0}
+                browser.execute_cdp_cmd("Input.dispatchMouseEvent", event)
+                assert numbers(browser, root) == moved, f"{handle} follows the mouse after its release"
             if handle in FREE.get(name, []):
                 assert abs(after[0] - at[0] - by[0]) < 1.5 and abs(after[1] - at[1] - by[1]) < 1.5, handle
             if how == "touch":  # the page can be scrolled from anywhere else in the picture
@@ -633,8 +637,61 @@ def test_keyboard(name, browser, tmp_path):
         browsing.keys(control, "ARROW_LEFT")
         assert numbers(browser, root) != before
         assert control.get_attribute("aria-valuetext") == control.find_element("xpath", "..//output").text
+        for end in ("END", "HOME"):  # what the slider sets is a state of the package, and reads the same there
+            browsing.keys(control, end)
+            found = numbers(browser, root)
+            state = {k: v for k, v in found.items() if k in package._FIGURES[name].parameters}
+            live(name, ALT, **{k: v for k, v in state.items() if not isinstance(v, list)})
+    for control in root.find_elements("css selector", "input[type=radio]"):
+        control.click()
+        key = control.get_attribute("data-key")
+        said = text(browser, root)
+        put(browser, root, {key: type(default(name, key))(control.get_attribute("value"))})
+        assert text(browser, root) == said, f"the button {key} = {control.get_attribute('value')} does something else"
     root.find_element("css selector", '[data-do="reset"]').click()
     assert text(browser, root) == live(name, ALT).text
+
+
+@pytest.mark.parametrize("name", FREE)
+def test_arrows_go_where_they_point(name, browser, tmp_path):
+    from selenium.webdriver import Keys
+
+    (root,) = show(browser, tmp_path, live(name, ALT))
+    for handle in FREE[name]:
+        element = root.find_element("css selector", f'[data-handle="{handle}"]')
+        for key, axis, sign in (
+            ("ARROW_LEFT", 0, -1),
+            ("ARROW_RIGHT", 0, 1),
+            ("ARROW_UP", 1, -1),
+            ("ARROW_DOWN", 1, 1),
+        ):
+            moved = []
+            for shift in ((), (Keys.SHIFT,)):
+                put(browser, root, complete(name, {}))
+                at = centre(browser, element)
+                browser.execute_script("arguments[0].focus()", element)
+                browser.switch_to.active_element.send_keys(*shift, getattr(Keys, key))
+                now = centre(browser, element)
+                moved.append(now[axis] - at[axis])
+            assert sign * moved[0] > 0, f"{handle}: {key} moves it by {moved[0]} pixels"
+            assert abs(moved[1]) > 2.5 * abs(moved[0]), f"{handle}: with shift {key} moves it by {moved}"
+
+
+def test_of_handles_that_cover_each_other_the_nearest_is_meant(browser, tmp_path):
+    (root,) = show(browser, tmp_path, live("darts", ALT, board=[[-1.5, 2.0], [-1.25, 2.25]]))
+    low = root.find_element("css selector", '[data-handle="low"]')
+    before = numbers(browser, root)["board"] if "board" in numbers(browser, root) else text(browser, root)
+    mouse(browser, centre(browser, low), (-60, 30))
+    after = numbers(browser, root)["board"] if "board" in numbers(browser, root) else text(browser, root)
+    assert after != before, "the smallest board is stuck"
+
+
+def test_a_window_that_ends_at_an_atom_counts_as_it_says(browser, tmp_path):
+    """2.05 - 0.1 / 2 is a little below 2 in floating point; the window (2, 2.1] holds no atom of the die."""
+    found = live("ruler", ALT, law="die", centre=2.05, width=0.1)
+    assert "(2.0000, 2.1000]" in found.text and "atoms 0" in found.text, found.text
+    (root,) = show(browser, tmp_path, found)
+    assert text(browser, root) == found.text and numbers(browser, root)["atoms"] == 0
 
 
 def test_limits(browser, tmp_path):

@@ -12,24 +12,31 @@ CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 PAGES = [p for p in sorted((ROOT / "book").glob("*.md")) if p.stem not in {"companion", "questions"}]
 NOTATION = (ROOT / "book" / "notation.md").read_text("utf8")
 
-MATH = re.compile(r"\$\$.*?\$\$|```\{math\}.*?```|(?<!\$)\$[^$]+\$", re.DOTALL)
+MATH = re.compile(
+    r"\$\$.*?\$\$|(?P<fence>[`:~]{3,})\{math\}.*?(?P=fence)|\{math\}`[^`]+`|(?<![\\$])\$(?:\\.|[^$\\])+\$", re.DOTALL
+)
 
 # symbol in the table: (where it is looked for, a use that clashes, an example of one, an example that is none)
 RULES = {
     r"$\lambda_D$": ("prose", r"(λ|\\lambda\$?)-systems?|π[–-]λ", "a λ-system", r"the measure $\lambda_D$"),
     r"$\pi$": ("prose", r"(π|\\pi\$?)-systems?", r"a $\pi$-system", r"the circumference $2\pi$"),
-    r"$\delta_a$": ("math", r"\\lambda_n\b|\\(mathbb\s*\{?R\}?|R)\s*\^\s*\{?n\b", r"$\mathbb{R}^n$", r"$\mathbb R^D$"),
-    r"$M$": ("math", r"\\mathbb\s*(\{1\}|1)|𝟙", r"$r\mathbb{1}$", r"$\mathbf 1_A + I$"),
+    r"$\delta_a$": (
+        "math",
+        r"\\lambda_\{?n\b|\\(math(bb|bf)\s*\{?R\}?|R)\s*\^\s*\{?\s*n\b(?!\s*\\times)",
+        r"$\mathbb{R}^n$",
+        r"$\mathbb R^D$",
+    ),
+    r"$M$": ("math", r"\\mathbb\s*(\{1\}|1)|𝟙|\\math(bb|bf)\s*(\{I\}|I\b)", r"$r\mathbb{1}$", r"$\mathbf 1_A + I$"),
     r"$\kappa(x, \dd z)$": (
         "math",
         r"(?<![A-Za-z\\_])K\s*\(|(?<![A-Za-z\\_])K\s*(w|ww|w\s*w)\b",
         r"$K(x, \mathrm dz)$",
         r"$\sum_{k=1}^K \kappa(x, B)$",
     ),
-    r"$T$": ("math", r"(?<![A-Za-z\\_{^])T(?=A\b|[^A-Za-z}>])", r"$\lambda(TA) = T(w)$", r"$M^\top M$"),
+    r"$T$": ("math", r"(?<![A-Za-z\\_{^])T(?=A\b|[^A-Za-z}>])|J_\{?T\b", r"$\lambda(TA) = T(w)$", r"$M^\top M$"),
     r"$H$": (
         "code",
-        r"^\s*\w*entropy\w*\s*=\s*(?!.*-)[^\n]*log_prob",
+        r"^\s*(\w*entropy\w*|H)\b[^=\n]*=(?![\s(]*-)[^\n]*(log_prob|logpdf)",
         "entropy = law.log_prob(x).mean()",
         "entropy = -law.log_prob(x).mean()",
     ),
@@ -54,7 +61,8 @@ def parts(path):
         code = "\n\n".join(c.source for c in cells if c.cell_type == "code")
     code += "\n".join(re.findall(r"^```(?:python|bash)\n(.*?)^```", prose, re.MULTILINE | re.DOTALL))
     prose = re.sub(r"^```(?:python|bash)\n.*?^```", "", prose, flags=re.MULTILINE | re.DOTALL)
-    return {"prose": prose, "math": "\n".join(MATH.findall(re.sub(r"`[^`\n{}]*`", "", prose))), "code": code}
+    written = re.sub(r"(?<!\{math\})`[^`\n{}]+`", "", prose)  # what stands in backquotes is code, or a formula
+    return {"prose": prose, "math": "\n".join(m[0] for m in MATH.finditer(written)), "code": code}
 
 
 def clashes(symbol, text):
@@ -69,6 +77,16 @@ def test_each_rule_finds_its_clash_and_no_other(symbol):
     assert re.search(rf"^\|[^|]*{re.escape(symbol)}", NOTATION.replace(r"\|", "‖"), re.MULTILINE), (
         "the rule has no row in the table of the notation page"
     )
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["$$\nT(w)\n$$", "```{math}\nT(w)\n```", ":::{math}\nT(w)\n:::", "{math}`T(w)`", r"\$5 and $T(w)$", "$T(w)$"],
+)
+def test_formulas_are_found_however_they_are_written(text, tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"Words. {text}\n\n`code` and $x$\n", "utf8")
+    assert clashes(r"$T$", parts(page)["math"])
 
 
 @pytest.mark.parametrize("path", [*CHAPTERS, *PAGES], ids=lambda p: p.stem)

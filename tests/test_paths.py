@@ -17,7 +17,7 @@ from bs4 import BeautifulSoup
 ROOT = Path(__file__).resolve().parents[1]
 WALK = yaml.safe_load((ROOT / "book" / "walk.yml").read_text("utf8"))
 FILES = {p.stem.split("_")[0]: p.stem for p in sorted((ROOT / "chapters").glob("*.ipynb"))}
-RESULT = re.compile(r"(?:(\w+)\.html)?#((?:thm|def|exa|equation-eq|eq|fig)-\S+)$")
+RESULT = re.compile(r"(?:(\w+)\.html)?(?:\?[^#]*)?#((?:thm|lem|cor|def|exa|ex|sec|equation-eq|eq|fig)-\S+)$")
 
 
 def script(name):
@@ -33,7 +33,7 @@ reading, FIRST_EDITION = script("reading"), script("mutants").FIRST_EDITION
 
 def used(part, stem):
     """Return (chapter, label) of each result that a part of a page links to."""
-    found = [RESULT.search(a["href"]) for a in part.select("a.reference[href]")]
+    found = [RESULT.search(a["href"]) for a in part.select("a[href]")]
     return [(m[1] or stem, m[2]) for m in found if m]
 
 
@@ -58,8 +58,14 @@ def strangers(pages, chapters, summaries):
         known |= met(pages[stem], stem)
         if stem not in FIRST_EDITION:
             article, _ = reading.main_line(pages[stem])
-            found += [(stem, *use) for use in used(article, stem) if use[0] < stem and use not in known]
+            found += [(stem, *use) for use in used(article, stem) if use[0] in earlier(stem) and use not in known]
     return found
+
+
+def earlier(stem):
+    """The chapters before one, in the order of the book."""
+    stems = list(FILES.values())
+    return stems[: stems.index(stem)]
 
 
 def chapters_of(path):
