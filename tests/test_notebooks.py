@@ -4,6 +4,7 @@ Chapters of the first edition (one list, in scripts/mutants.py, which only shrin
 were written with; all others keep the bookends and the tags of the second.
 """
 
+import functools
 import importlib.util
 import io
 import json
@@ -16,6 +17,7 @@ from pathlib import Path
 
 import nbformat
 import pytest
+import torch
 import yaml
 from bs4 import BeautifulSoup
 
@@ -391,7 +393,7 @@ def test_each_objective_has_an_exercise_and_each_exercise_a_solution(path, noteb
         assert solution_code(part, label) is not None, f"{label} has no folded solution"
 
 
-def test_solutions_run(path, notebook, monkeypatch):
+def test_solutions_run(path, notebook, monkeypatch, request):
     """From the setup cells alone; and what they find is the answer that is looked up."""
     if path.stem in FIRST_EDITION:
         pytest.skip("first edition")
@@ -399,6 +401,7 @@ def test_solutions_run(path, notebook, monkeypatch):
     monkeypatch.setenv("TQDM_DISABLE", "1")
     monkeypatch.setitem(os.environ, "MPLBACKEND", "Agg")
     start, shared = [c.source for c in code(notebook) if "setup" in c.metadata.get("tags", [])], {}
+    request.addfinalizer(functools.partial(torch.set_default_dtype, torch.get_default_dtype()))  # a chapter may set it
     with redirect_stdout(io.StringIO()):
         for source in start:
             exec(compile(source, "<setup>", "exec"), shared)
@@ -553,7 +556,7 @@ BROKEN_SECOND = {
 
 
 @pytest.mark.parametrize("how", BROKEN_SECOND)
-def test_broken_second_editions_are_noticed(how, monkeypatch):
+def test_broken_second_editions_are_noticed(how, monkeypatch, request):
     test, change = BROKEN_SECOND[how]
     path = ROOT / "chapters" / "00_first_flow.ipynb"
     notebook = nbformat.read(path, as_version=4)
@@ -562,7 +565,7 @@ def test_broken_second_editions_are_noticed(how, monkeypatch):
     for cell in setup:
         cell.metadata["tags"] = [tag for tag in cell.metadata.tags if tag != "setup"]
     change(notebook)
-    arguments = {"path": path, "notebook": notebook, "monkeypatch": monkeypatch}
+    arguments = {"path": path, "notebook": notebook, "monkeypatch": monkeypatch, "request": request}
     names = test.__code__.co_varnames[: test.__code__.co_argcount]
     with pytest.raises((AssertionError, ZeroDivisionError)):
         test(**{name: arguments[name] for name in names})

@@ -88,7 +88,7 @@ DROP_CLASSES = {
     "nf-badge", "nf-break", "nf-check", "nf-checks", "nf-mutants", "nf-preview", "nf-used", "viewcode-link",
     "fn-bracket",
 }  # fmt: skip
-FOLDED = re.compile(r"\s*(?:hint|answer|solution|output|check your)", re.I)
+FOLDED = re.compile(r"\s*(?:hint|answer|solution|output|check your|what it shows)", re.I)
 # Figures stand in outputs and in players: they are lifted out before the outputs go.
 HEAVY = (
     (re.compile(r' src="data:[^"]*"'), ""),
