@@ -5,12 +5,10 @@ were written with; all others keep the bookends and the tags of the second.
 """
 
 import functools
-import importlib.util
 import io
 import json
 import os
 import re
-import sys
 from collections import Counter
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -20,19 +18,11 @@ import pytest
 import torch
 import yaml
 from bs4 import BeautifulSoup
+from scripted import script
 
 ROOT = Path(__file__).resolve().parents[1]
 CHAPTERS = sorted((ROOT / "chapters").glob("*.ipynb"))
 ANSWERS = json.loads((ROOT / "nfcourse" / "assets" / "answers.json").read_text("utf8"))
-
-
-def script(name):
-    """Import a file of the folder scripts."""
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
 
 
 FIRST_EDITION = script("mutants").FIRST_EDITION

@@ -5,27 +5,18 @@ path names. What a main line uses, it links: a theorem, a definition, a formula,
 point.
 """
 
-import importlib.util
 import re
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
 from bs4 import BeautifulSoup
+from scripted import script
 
 ROOT = Path(__file__).resolve().parents[1]
 WALK = yaml.safe_load((ROOT / "book" / "walk.yml").read_text("utf8"))
 FILES = {p.stem.split("_")[0]: p.stem for p in sorted((ROOT / "chapters").glob("*.ipynb"))}
 RESULT = re.compile(r"(?:(\w+)\.html)?(?:\?[^#]*)?#((?:thm|lem|cor|def|exa|ex|sec|equation-eq|eq|fig)-\S+)$")
-
-
-def script(name):
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses look it up
-    spec.loader.exec_module(module)
-    return module
 
 
 reading, FIRST_EDITION = script("reading"), script("mutants").FIRST_EDITION

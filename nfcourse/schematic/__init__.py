@@ -14,30 +14,8 @@ an arrow without room, an unknown name or role raise :class:`ValueError`, and no
 made is a drawing that fits.
 """
 
+from . import gallery
 from .drawing import Schematic
-from .gallery import (
-    coupling,
-    fold,
-    image_road_map,
-    made,
-    masks,
-    mass_in_a_cell,
-    mixture_plate,
-    multiscale,
-    push_forward,
-    ruler_change,
-)
+from .gallery import *  # noqa: F403 (its __all__ is the one list of drawings)
 
-__all__ = [
-    "Schematic",
-    "coupling",
-    "fold",
-    "image_road_map",
-    "made",
-    "masks",
-    "mass_in_a_cell",
-    "mixture_plate",
-    "multiscale",
-    "push_forward",
-    "ruler_change",
-]
+__all__ = ["Schematic", *gallery.__all__]
