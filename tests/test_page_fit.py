@@ -15,7 +15,7 @@ CUT = """
        ".cell_output, figure, img, svg, .nf-player, .nf-live, .nf-schematic, .admonition, .nf-fold, p, dt, dd")) {
     if (!e.getClientRects().length || e.closest("mjx-container, svg svg")) continue;
     const over = e.scrollWidth - e.clientWidth;
-    const look = getComputedStyle(e), spare = e.matches("span.math") ? 8 : 1;  // an accent stands over its letter
+    const look = getComputedStyle(e), spare = e.querySelector("mjx-mover") ? 4 : 1;  // an accent stands over its letter
     if (over > spare && look.display !== "inline" && look.overflowX !== "visible")
       say(e, `cut by ${over} px`);
     else if (e.getBoundingClientRect().right > right && !e.parentElement.closest("table, pre, .math"))
@@ -28,7 +28,7 @@ UNSEEN = """
   for (const e of document.querySelectorAll("article *")) {
     // an accent may stand a little over the edge of its letter
     const over = e.scrollWidth - e.clientWidth;
-    if (e.closest("mjx-container") || over <= (e.matches("span.math") ? 8 : 1) || !e.clientWidth) continue;
+    if (e.closest("mjx-container") || over <= (e.querySelector("mjx-mover") ? 4 : 1) || !e.clientWidth) continue;
     const style = getComputedStyle(e);
     const name = `<${e.tagName.toLowerCase()} ${e.className}> ` + e.textContent.trim().slice(0, 80);
     if (style.overflowX === "visible" || /inline$/.test(style.display)) continue;

@@ -53,7 +53,7 @@
   };
   const measure = (boxes) => {
     // an accent may stand a little over the edge of its letter; read all, then write
-    const wide = boxes.map((box) => box.scrollWidth > box.clientWidth + (box.matches("span.math") ? 8 : 1) && scrolls(box));
+    const wide = boxes.map((box) => box.scrollWidth > box.clientWidth + (box.querySelector("mjx-mover") ? 4 : 1) && scrolls(box));
     boxes.forEach((box, k) => {
       if (wide[k] && !box.hasAttribute("data-nf-more")) {
         box.onscroll = () => fade(box);
